@@ -1,0 +1,58 @@
+"""What every model is to the rest of the program: settings, a cut, and a module to build.
+
+Layer 1. A model is one file with one `Model` subclass; outside packages register theirs under the entry point group
+`hpcfsl.model`. The module it builds may be any `torch.nn.Module` without batch statistics and without dropout; a
+`torch.nn.Sequential` with named children is the easiest to cut.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from hpcfsl.errors import ConfigError
+from hpcfsl.settings import Registry, Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Model(Settings):
+    """Settings of a model. Subclasses add `name: Literal[...]` and give `cut` a default."""
+
+    cut: str = Field(min_length=1)
+    """The layer after which the model is cut, or "none" to keep all of it on the client."""
+
+    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        """Return a new module that takes float32 [batch, *sample_shape] to logits [batch, num_classes].
+
+        Raises:
+            ConfigError: The model cannot take samples of this shape.
+        """
+        raise NotImplementedError
+
+
+models: Registry[Model] = Registry("model", key="name", default="digits-cnn")
+
+
+def image_shape(name: str, sample_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """Return `sample_shape` as (channels, height, width).
+
+    Args:
+        name: The model's name, for the message.
+        sample_shape: Shape of one sample.
+        smallest: The least height and width the model can take.
+
+    Raises:
+        ConfigError: The samples are no images, or too small.
+    """
+    if len(sample_shape) != 3 or min(sample_shape[1:]) < smallest:
+        raise ConfigError(
+            "model.name",
+            name,
+            f"needs images [channels, height, width] of at least {smallest} x {smallest}, the samples are "
+            f"{list(sample_shape)}; choose 'mlp' or other data",
+        )
+    channels, height, width = sample_shape
+    return channels, height, width

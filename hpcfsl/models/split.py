@@ -1,0 +1,162 @@
+"""Cutting a model in two: the client half makes smashed data, the server half makes logits from it.
+
+Layer 1. A plain `torch.nn.Sequential` is cut after any of its layers; any other module is traced with `torch.fx` and
+cut after the call of a named layer. Where exactly one tensor crosses the cut, the two halves in a row compute the very
+bits that the whole module computes; this is checked on a trial batch each time a model is split.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from hpcfsl.errors import ConfigError
+from hpcfsl.models import chains, checks, graphs
+from hpcfsl.models.initial import reset_weights
+from hpcfsl.models.layout import Layout
+from hpcfsl.settings import suggest
+
+NO_CUT = "none"
+"""The cut that keeps the whole model on the client."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitModel:
+    """A model in two halves. The halves hold no state of the run: weights are always passed in.
+
+    Attributes:
+        whole: The module before the cut.
+        client_half: Inputs [batch, ...] to smashed data [batch, *smashed_shape].
+        server_half: Smashed data to logits [batch, classes]; the identity where `cut` is "none".
+        cut: The layer after which the model is cut, or "none".
+        layout: The flat update vector; names are those of the whole module behind "client." or "server.".
+        smashed_shape: Shape of the smashed data of one sample.
+    """
+
+    whole: nn.Module
+    client_half: nn.Module
+    server_half: nn.Module
+    cut: str
+    layout: Layout
+    smashed_shape: tuple[int, ...]
+
+    def initial_weights(self, seed: int) -> Tensor:
+        """Return float32 [layout.size] on the processor, a function of `seed`; by name the same at every cut."""
+        module = copy.deepcopy(self.whole).cpu()
+        reset_weights(module, seed)
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        return self.layout.flatten({name: parameters[name.partition(".")[2]].detach() for name in self.layout.names})
+
+    def client_forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return the smashed data [batch, *smashed_shape] for weights by layout name (the server's may be absent)."""
+        return _call(self.client_half, self._client_names, weights, inputs)
+
+    def server_forward(self, weights: Mapping[str, Tensor], smashed: Tensor) -> Tensor:
+        """Return logits [batch, classes] for weights by layout name (the client's may be absent)."""
+        return _call(self.server_half, self._server_names, weights, smashed)
+
+    def forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Return logits [batch, classes] of inputs [batch, ...] for weights by layout name."""
+        return self.server_forward(weights, self.client_forward(weights, inputs))
+
+    @cached_property
+    def _client_names(self) -> dict[str, str]:
+        return _names_of(self.layout, "client.")
+
+    @cached_property
+    def _server_names(self) -> dict[str, str]:
+        return _names_of(self.layout, "server.")
+
+
+def cut_points(module: nn.Module) -> list[str]:
+    """Return the layers after which `split` can cut `module`, in the order they run; "none" is always possible too.
+
+    A cut must leave parameters on both sides and share none of them.
+    """
+    if chains.is_chain(module):
+        return [name for name in chains.list_layers(module) if _fault(*chains.cut_chain(module, name)) is None]
+    return [name for name, halves in graphs.list_cuts(module) if _fault(*halves) is None]
+
+
+def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str = "model.cut") -> SplitModel:
+    """Cut a module in two.
+
+    Args:
+        module: Takes float32 [batch, *sample_shape] to logits [batch, classes]; it is copied, never changed.
+        cut: A name from `cut_points`, or "none".
+        sample_shape: Shape of one sample.
+        key: The setting that errors name.
+
+    Raises:
+        ConfigError: The module cannot be split here, or not at all; says why and what to do.
+    """
+    section = key.rpartition(".")[0] or key
+    checks.refuse_layers(module, section)
+    module = checks.without_inplace(module)
+    checks.refuse_parameters(module, section)
+    client, server = _halves(module, cut, key)
+    smashed_shape = checks.try_batch(module, client, server, sample_shape, section, key, cut)
+    return SplitModel(
+        whole=module,
+        client_half=client,
+        server_half=server,
+        cut=cut,
+        layout=_layout(module, client, server),
+        smashed_shape=smashed_shape,
+    )
+
+
+def _halves(module: nn.Module, cut: str, key: str) -> tuple[nn.Module, nn.Module]:
+    if cut == NO_CUT:
+        return module, nn.Identity()
+    halves: tuple[nn.Module, nn.Module]
+    if chains.is_chain(module):
+        if cut not in chains.list_layers(module):
+            raise ConfigError(key, cut, suggest(cut, [*cut_points(module), NO_CUT]))
+        halves = chains.cut_chain(module, cut)
+    else:
+        halves = graphs.cut_graph(module, cut, key)
+    fault = _fault(*halves)
+    if fault is not None:
+        raise ConfigError(key, cut, f"{fault}; choose one of {', '.join([*cut_points(module), NO_CUT])}")
+    return halves
+
+
+def _fault(client: nn.Module, server: nn.Module) -> str | None:
+    """Return what forbids these two halves, or None."""
+    clients = {id(parameter): name for name, parameter in client.named_parameters()}
+    servers = {id(parameter): name for name, parameter in server.named_parameters()}
+    if not clients:
+        return "leaves the client nothing to train"
+    if not servers:
+        return "leaves the server nothing to train"
+    shared = sorted(clients[number] for number in clients.keys() & servers.keys())
+    return f"parameter {shared[0]!r} would be on both sides" if shared else None
+
+
+def _layout(module: nn.Module, client: nn.Module, server: nn.Module) -> Layout:
+    order = {name: place for place, (name, _) in enumerate(module.named_parameters(remove_duplicate=False))}
+    names: list[str] = []
+    shapes: list[tuple[int, ...]] = []
+    for prefix, half in (("client.", client), ("server.", server)):
+        # Tracing may list the layers in another order than the module does; the module's own order holds.
+        for name, parameter in sorted(half.named_parameters(), key=lambda item: order[item[0]]):
+            names.append(prefix + name)
+            shapes.append(tuple(parameter.shape))
+    client_size = sum(parameter.numel() for parameter in client.parameters())
+    return Layout(names=tuple(names), shapes=tuple(shapes), client_size=client_size)
+
+
+def _names_of(layout: Layout, prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): name for name in layout.names if name.startswith(prefix)}
+
+
+def _call(half: nn.Module, names: Mapping[str, str], weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+    parameters = {short: weights[name] for short, name in names.items()}
+    return cast(Tensor, functional_call(half, parameters, (inputs,)))
