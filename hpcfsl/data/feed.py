@@ -1,0 +1,103 @@
+"""The samples as training and evaluation read them: gathered, converted to float32 and standardised on the way.
+
+Layer 1. The raw data stays as stored; only the rows asked for are converted. Mean and standard deviation come from the
+training rows of all clients together and never from a test row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.data.dataset import Dataset
+from hpcfsl.data.population import Population
+
+_CHUNK_ROWS = 4096
+
+
+class Feed:
+    """A data set divided into clients, ready to be read.
+
+    The global test set is the source's own where it has one, otherwise the held-out rows of all clients.
+
+    Args:
+        dataset: The data.
+        population: Which rows each client holds.
+        standardise: Whether inputs get mean 0 and standard deviation 1 over the training rows of all clients: for
+            images [channels, height, width] a channel at a time, otherwise a feature (last axis) at a time. Without,
+            they are only converted to float32.
+
+    Attributes:
+        dataset: As given.
+        population: As given.
+        sample_shape: Shape of one sample.
+        num_classes: Number of classes.
+        num_clients: Number of clients.
+        num_test: Samples in the global test set, at least one.
+    """
+
+    def __init__(self, *, dataset: Dataset, population: Population, standardise: bool) -> None:
+        self.dataset, self.population = dataset, population
+        self.sample_shape, self.num_classes = dataset.sample_shape, dataset.num_classes
+        self.num_clients = population.num_clients
+        self._test_rows = population.test_pool() if dataset.test_inputs is None else np.arange(len(dataset.test_inputs))
+        self.num_test = len(self._test_rows)
+        self._shift_and_scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        if standardise:
+            mean, deviation = mean_and_deviation(dataset.inputs, population.train_pool())
+            self._shift_and_scale = mean.astype(np.float32), (1.0 / deviation).astype(np.float32)
+
+    def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return samples of `dataset.inputs`, float32 [len(rows), *sample_shape]."""
+        return self._convert(self.dataset.inputs[rows])
+
+    def targets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the classes of rows of `dataset.inputs`, int64 [len(rows)]."""
+        return self.dataset.targets[rows]
+
+    def test_batch(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return samples start .. stop - 1 of the global test set: inputs [stop - start, *sample_shape] and classes."""
+        return self._gather(self._test_rows[start:stop], from_test_set=self.dataset.test_inputs is not None)
+
+    def client_test(self, client: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return one client's test samples, perhaps none: inputs [samples, *sample_shape] and classes [samples]."""
+        return self._gather(self.population.test_rows(client), from_test_set=self.population.test_rows_of_test_set)
+
+    def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if not from_test_set:
+            return self.inputs(rows), self.targets(rows)
+        assert self.dataset.test_inputs is not None
+        assert self.dataset.test_targets is not None
+        return self._convert(self.dataset.test_inputs[rows]), self.dataset.test_targets[rows]
+
+    def _convert(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        samples = raw.astype(np.float32)
+        if self._shift_and_scale is not None:
+            shift, scale = self._shift_and_scale
+            samples -= shift
+            samples *= scale
+        return samples
+
+
+def mean_and_deviation(
+    inputs: NDArray[Any], rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of some rows, each float64 and of a shape that broadcasts against a sample.
+
+    For samples [channels, height, width] one number a channel [channels, 1, 1]; otherwise one a feature [features]. A
+    constant feature gets deviation 1. Sums run over chunks of rows in order, so memory stays small and every machine
+    adds in the same order.
+    """
+    sample_axes = (1, 2) if inputs.ndim == 4 else tuple(range(inputs.ndim - 2))
+    count = len(rows) * int(np.prod([inputs.shape[1:][axis] for axis in sample_axes], dtype=np.int64))
+    chunks = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
+
+    def average(total: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(total.sum(axis=sample_axes, keepdims=inputs.ndim == 4) / count)
+
+    mean = average(sum((inputs[chunk].astype(np.float64).sum(axis=0) for chunk in chunks), np.zeros(inputs.shape[1:])))
+    squares = (((inputs[chunk] - mean) ** 2).sum(axis=0) for chunk in chunks)
+    deviation = np.sqrt(average(sum(squares, np.zeros(inputs.shape[1:]))))
+    return mean, np.where(deviation > 0.0, deviation, 1.0)

@@ -1,0 +1,26 @@
+"""What every source of data is, and the registry that they are entered in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from hpcfsl.data.dataset import Dataset
+from hpcfsl.settings import Registry, Settings
+
+
+class Source(Settings, ABC):
+    """Settings of one data set; a subclass adds `source: Literal["its-name"] = "its-name"`."""
+
+    standardise: bool = True
+    """Whether inputs are shifted and scaled to mean 0 and standard deviation 1 over the training rows."""
+
+    @abstractmethod
+    def load(self, seed: int) -> Dataset:
+        """Return the whole data set; only generated data depends on `seed`.
+
+        Raises:
+            DataError: A file or package is missing, or a file is broken; the text says how to mend it.
+        """
+
+
+sources: Registry[Source] = Registry("data", key="source", default="digits")
