@@ -1,0 +1,229 @@
+"""The one table of what a run records. It drives the writer, the reader, `docs/trace-format.md` and the tests.
+
+Layer 3. To record one more thing, add a `Column` here and let the round fill it: nothing else changes. Names are the
+method's nouns. `deterministic` columns are bit-identical on any number of ranks and across restarts and make up the
+digest of a run; the others (seconds, hosts, ranks) do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpcfsl.trace.column import Column
+from hpcfsl.trace.format_page import render
+
+FORMAT = "hpcfsl-trace"
+FORMAT_VERSION = "1.0"
+NAN = float("nan")
+
+
+def _column(name: str, dtype: str, long_name: str, description: str, **rest: Any) -> Column:
+    if dtype.startswith("f"):
+        rest.setdefault("missing", NAN)
+    rest = {"units": "1", "deterministic": True, **rest}
+    return Column(name=name, dtype=dtype, long_name=long_name, description=description, **rest)
+
+
+def _bytes(name: str, long_name: str, description: str) -> Column:
+    return _column(name, "i8", long_name, description, units="byte")
+
+
+_ROUND = _column("round", "i4", "round", "Number of the round, from 0.")
+_CLIENT = _column("client", "i8", "client", "Number of the client, from 0.")
+_TRUTH = "The truth about a simulated client; the method never sees it."
+_ATTACKER = _column("attacker", "i1", "attacker", _TRUTH, flags=("honest", "attacker"))
+_RANK = _column("rank", "i4", "rank", "Number of the rank.", deterministic=False)
+
+_PARTICIPATION = (
+    _ROUND,
+    _CLIENT,
+    _column("group", "i4", "group", "Group the client was in this round."),
+    _column("credit_score", "f8", "credit score", "Higher is more suspicious; +inf for a non-finite update."),
+    _column("components", "f8", "score components", "The parts of the credit score, one a name.", axis="component"),
+    _column("raw_threshold", "f8", "raw threshold", "Threshold of the client's group as its rule gave it."),
+    _column("threshold", "f8", "threshold", "Threshold in effect: excluded exactly where credit score > threshold."),
+    _column("influence", "f8", "influence", "Factor of the credit score in the scaling coefficient."),
+    _column("share", "f8", "share", "Influence times score over its sum in the group."),
+    _column("raw_scaling", "f8", "raw scaling coefficient", "Share times the normalisation factor, before any bounds."),
+    _column("scaling", "f8", "scaling coefficient", "Scaling coefficient in effect, within its bounds."),
+    _column("loss_information", "f8", "loss information", "Loss information of the weight; NaN where it is a vector."),
+    _column("weight_before", "f8", "weight before", "Weight before this round; NaN where it is a vector."),
+    _column("weight", "f8", "target update weight", "Weight after this round; NaN where it is a vector."),
+    _column("coefficient", "f8", "coefficient", "Factor of the first model update in its group's second model update."),
+    _column(
+        "status",
+        "i1",
+        "status",
+        "What became of the client's update this round.",
+        flags=("kept", "excluded", "non-finite", "withheld"),
+    ),
+    _ATTACKER,
+    _column("loss_first", "f8", "first loss", "Mean training loss of the client's first local step."),
+    _column("loss_last", "f8", "last loss", "Mean training loss of the client's last local step."),
+    _column("norm", "f8", "norm", "Euclidean norm of the first model update before any clip."),
+    _column("uploaded_norm", "f8", "uploaded norm", "Euclidean norm of the update as uploaded, after clip and noise."),
+    _column("num_samples", "i8", "samples", "Training samples of the client."),
+    _column("num_steps", "i8", "local steps", "Local steps the client took this round."),
+    _bytes("bytes_smashed_up", "smashed data up", "Smashed data sent by the client."),
+    _bytes("bytes_gradients_down", "cut gradients down", "Cut gradients sent to the client."),
+    _bytes("bytes_labels_up", "labels up", "Labels sent by the client."),
+    _bytes("bytes_model_up", "model up", "Model update sent by the client."),
+    _bytes("bytes_model_down", "model down", "Model sent to the client."),
+    _column("settings_hash", "u8", "settings hash", "Hash of the settings the client trained under."),
+    _column("update_hash", "u8", "update hash", "Hash of the bits of the uploaded first model update.", bits=True),
+    _column(
+        "sketch", "f4", "sketch", "Seeded random projection of the uploaded first model update.", axis="projection"
+    ),
+)
+
+_GROUP_ROUNDS = (
+    _ROUND,
+    _column("group", "i4", "group", "Number of the group in this round."),
+    _RANK,
+    _column("num_clients", "i4", "clients", "Clients in the group."),
+    _column("num_excluded", "i4", "excluded clients", "Clients of the group whose update was excluded."),
+    _column("num_survivors", "i4", "survivors", "Clients of the group whose update was kept."),
+    _column("num_attackers", "i4", "attackers", "Simulated attackers in the group, excluded or not."),
+    _column("status", "i1", "status", "What became of the group's update.", flags=("used", "withheld", "empty")),
+    _column("raw_threshold", "f8", "raw threshold", "Threshold as its rule gave it."),
+    _column("threshold", "f8", "threshold", "Threshold in effect."),
+    _column("mass", "f8", "mass", "Weight of the group before the rule across groups."),
+    _column("coefficient", "f8", "coefficient", "Weight of the group's second model update in the global update."),
+    _column("norm", "f8", "norm", "Euclidean norm of the second model update."),
+    _column("distance", "f8", "distance", "Euclidean distance of the second model update to the global update."),
+    _bytes("bytes_across_up", "bytes across groups up", "Sent by the group's aggregator."),
+    _bytes("bytes_across_down", "bytes across groups down", "Sent to the group's aggregator."),
+)
+
+_ROUNDS = (
+    _ROUND,
+    _column("num_participants", "i8", "participants", "Clients that took part."),
+    _column("num_groups", "i4", "groups", "Groups formed."),
+    _column("num_used_groups", "i4", "used groups", "Groups whose second model update entered the global update."),
+    _column("num_excluded", "i8", "excluded clients", "Clients whose update was excluded."),
+    _column("num_attackers", "i8", "attackers", "Simulated attackers that took part."),
+    _column("num_attackers_excluded", "i8", "excluded attackers", "Simulated attackers whose update was excluded."),
+    _column("moved", "i1", "moved", "Whether the global model changed.", flags=("no", "yes")),
+    _column("update_norm", "f8", "update norm", "Euclidean norm of the global update."),
+    _column("model_hash", "u8", "model hash", "Hash of the bits of the global model after the round.", bits=True),
+    _column("train_loss", "f8", "training loss", "Mean training loss over the participants' samples."),
+    _column("test_accuracy", "f8", "test accuracy", "Share of the test set classed right; NaN where not evaluated."),
+    _column("test_loss", "f8", "test loss", "Mean loss on the global test set; NaN where not evaluated."),
+    *(
+        _column(f"client_accuracy_{name}", "f8", f"client accuracy, {title}", f"The {title}; NaN where not evaluated.")
+        for name, title in [
+            ("mean", "mean over clients"),
+            ("min", "smallest over clients"),
+            ("p10", "10th percentile over clients"),
+            ("median", "median over clients"),
+            ("max", "largest over clients"),
+        ]
+    ),
+    _bytes("bytes_up", "bytes up", "All that clients and groups sent."),
+    _bytes("bytes_down", "bytes down", "All that was sent to clients and groups."),
+    _column("seconds", "f8", "seconds", "Wall-clock time of the round on the root.", units="s", deterministic=False),
+)
+
+_EVALUATION = (
+    _ROUND,
+    _CLIENT,
+    _column("num_samples", "i8", "test samples", "Test samples of the client."),
+    _column("num_correct", "i8", "correct", "Test samples classed right."),
+    _column("accuracy", "f8", "accuracy", "Correct over test samples; NaN where the client has none."),
+    _column("loss", "f8", "loss", "Mean loss over the client's test samples; NaN where it has none."),
+)
+
+_CLIENTS = (
+    _CLIENT,
+    _column("first_round", "i4", "first round", "Round in which the client was first seen."),
+    _column("owner", "i8", "owner", "Natural owner of the client's data; -1 where there is none.", missing=-1),
+    _ATTACKER,
+    _column("num_train", "i8", "training samples", "Training samples of the client."),
+    _column("num_test", "i8", "test samples", "Held-out samples of the client."),
+)
+
+PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other")
+_TIMINGS = (
+    _column("round", "i4", "round", "Number of the round, from 0.", deterministic=False),
+    _RANK,
+    _column("phase", "i1", "phase", "Part of the round.", deterministic=False, flags=PHASES),
+    _column("seconds", "f8", "seconds", "Wall-clock time of the phase on the rank.", units="s", deterministic=False),
+)
+
+_RANKS = (
+    _RANK,
+    _column("host", "S64", "host", "Name of the node.", deterministic=False),
+    _column("pid", "i8", "process", "Process number on the node.", deterministic=False),
+    _column("device", "S32", "device", "Device the rank trained on.", deterministic=False),
+    _column("threads", "i4", "threads", "Threads of the rank.", deterministic=False),
+    _column("first_round", "i4", "first round", "First round of this start of the run.", deterministic=False),
+)
+
+_EVENTS = (
+    _column("time", "S32", "time", "ISO 8601, coordinated universal time.", deterministic=False),
+    _column("round", "i4", "round", "Round in which it happened.", deterministic=False),
+    _column("kind", "S16", "kind", "One word: start, stop, warning, ...", deterministic=False),
+    _column("text", "S240", "text", "What happened.", deterministic=False),
+)
+
+TABLES: dict[str, tuple[Column, ...]] = {
+    "participation": _PARTICIPATION,
+    "group_rounds": _GROUP_ROUNDS,
+    "rounds": _ROUNDS,
+    "evaluation": _EVALUATION,
+    "clients": _CLIENTS,
+    "timings": _TIMINGS,
+    "ranks": _RANKS,
+    "events": _EVENTS,
+}
+
+TITLES: dict[str, str] = {
+    "participation": "one row a participating client a round",
+    "group_rounds": "one row a group a round",
+    "rounds": "one row a round",
+    "evaluation": "one row an evaluated client a round",
+    "clients": "one row a client, written when it is first seen",
+    "timings": "one row a round, rank and phase",
+    "ranks": "one row a rank at each start of the run",
+    "events": "starts, stops and warnings",
+}
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "participation": ("round", "client"),
+    "group_rounds": ("round", "group"),
+    "rounds": ("round",),
+    "evaluation": ("round", "client"),
+    "clients": ("first_round", "client"),
+    "timings": ("round", "rank", "phase"),
+    "ranks": ("first_round", "rank"),
+    "events": ("time",),
+}
+"""Columns a table is sorted by within what one round adds to it."""
+
+
+def find_column(table: str, name: str) -> Column:
+    """Return a column by name.
+
+    Raises:
+        KeyError: There is no such table or column; the text lists the choices.
+    """
+    if table not in TABLES:
+        raise KeyError(f"no table {table!r}; choose one of {', '.join(TABLES)}")
+    for column in TABLES[table]:
+        if column.name == name:
+            return column
+    raise KeyError(f"no column {name!r} in {table}; choose one of {', '.join(column.name for column in TABLES[table])}")
+
+
+def row_bytes(table: str, num_components: int) -> int:
+    """Return the bytes of one row of a table before compression, to predict the size of a trace."""
+    return sum(column.numpy.itemsize * _width(column, num_components) for column in TABLES[table])
+
+
+def schema_markdown() -> str:
+    """Return the text of `docs/trace-format.md`."""
+    return render(FORMAT, FORMAT_VERSION, TABLES, TITLES, KEYS)
+
+
+def _width(column: Column, num_components: int) -> int:
+    return 1 if column.axis is None else column.shape(1, num_components)[1]
