@@ -77,4 +77,13 @@ def even_sizes(total: int, parts: int) -> NDArray[np.int64]:
     return np.diff(np.arange(parts + 1, dtype=np.int64) * total // parts)
 
 
+def proportional_sizes(weights: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+    """Return whole numbers that add up to `total`, each within one of its weight's share, int64 [weights]."""
+    ends = np.cumsum(weights)
+    # The small term keeps equal weights equal where a share falls on a whole number but rounds to just below it.
+    cuts = np.floor(ends[:-1] / ends[-1] * total + 1e-9).astype(np.int64)
+    sizes: NDArray[np.int64] = np.diff(np.minimum(cuts, total), prepend=0, append=total)
+    return sizes
+
+
 partitions: Registry[Partition] = Registry("partition", default="natural")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.partitions.base import Partition, check_enough_rows, no_owners, partitions
+from hpcfsl.data.partitions.base import Partition, check_enough_rows, no_owners, partitions, proportional_sizes
 from hpcfsl.data.population import RowPopulation
 from hpcfsl.seeding import Purpose, random_key, random_permutation
 
@@ -53,11 +53,8 @@ class Dirichlet(Partition):
         client_of_row = np.empty(len(dataset), np.int64)
         for label in range(dataset.num_classes):
             rows = shuffled[dataset.targets[shuffled] == label]
-            ends = np.cumsum(generator.dirichlet(np.full(self.clients, self.alpha)))
-            # The last end may round to just below 1; the last client then still gets the last row.
-            cuts = np.floor(ends[:-1] * len(rows) + 1e-9).astype(np.int64)
-            sizes = np.diff(np.minimum(cuts, len(rows)), prepend=0, append=len(rows))
-            client_of_row[rows] = np.repeat(np.arange(self.clients), sizes)
+            shares = generator.dirichlet(np.full(self.clients, self.alpha))
+            client_of_row[rows] = np.repeat(np.arange(self.clients), proportional_sizes(shares, len(rows)))
         return client_of_row
 
 
