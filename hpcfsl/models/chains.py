@@ -19,8 +19,9 @@ def is_chain(module: nn.Module) -> bool:
 def list_layers(module: nn.Module) -> list[str]:
     """Return the names of all layers of a chain, in the order they run; inner layers before the chain they are in."""
     names = []
-    for name, child in module.named_children():
-        if is_chain(child):
+    # Not named_children, which leaves out a layer that occurs twice.
+    for name, child in module._modules.items():
+        if child is not None and is_chain(child):
             names += [f"{name}.{inner}" for inner in list_layers(child)]
         names.append(name)
     return names

@@ -7,6 +7,7 @@ the forward pass (they would depend on the order of calls), and parameters that 
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -54,66 +55,75 @@ def refuse_parameters(module: nn.Module, section: str) -> None:
         raise ConfigError(section, unset, "is not set by the seed; set it in its layer's reset_parameters method")
 
 
-def without_inplace(module: nn.Module) -> nn.Module:
-    """Return a copy on the processor whose layers leave their inputs alone, with the same results.
+def prepare(module: nn.Module) -> nn.Module:
+    """Return a copy on the processor, in training mode, whose layers leave their inputs alone.
 
     The smashed data is needed again after the server half has run, for instance to be recorded.
     """
-    module = copy.deepcopy(module).cpu()
+    module = copy.deepcopy(module).cpu().train()
     for layer in module.modules():
         if getattr(layer, "inplace", False) is True:
             setattr(layer, "inplace", False)  # noqa: B010  # torch types attributes of a module as tensors
     return module
 
 
-def try_batch(
-    module: nn.Module,
-    client: nn.Module,
-    server: nn.Module,
-    sample_shape: tuple[int, ...],
-    section: str,
-    key: str,
-    cut: str,
-) -> tuple[int, ...]:
-    """Run a batch of 2 through the whole module and through both halves; return the shape of one smashed sample.
+def try_whole(module: nn.Module, sample_shape: tuple[int, ...], section: str) -> tuple[Tensor, Tensor]:
+    """Run a batch of 2 through a module; return it, [2, *sample_shape], and the logits, [2, classes].
 
     Raises:
-        ConfigError: The module cannot take the samples, its output is no [batch, classes], it changes its buffers or
-            draws random numbers, no single tensor crosses the cut, or the halves compute something else.
+        ConfigError: The module cannot take the samples, draws random numbers, returns something else, or changes its
+            buffers.
     """
-    inputs = torch.linspace(0.0, 1.0, 2 * torch.Size(sample_shape).numel()).reshape(2, *sample_shape)
-    logits = _try_whole(module, inputs, section)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        smashed = client(inputs)
-        if not isinstance(smashed, Tensor):
-            raise ConfigError(key, cut, f"passes on a {type(smashed).__name__}, not one tensor; choose another cut")
-        if smashed.ndim == 0 or smashed.shape[0] != 2:
-            fix = f"passes on {list(smashed.shape)} for 2 samples, not [2, ...]; choose another cut"
-            raise ConfigError(key, cut, fix)
-        kept = smashed.clone()
-        same = torch.equal(server(smashed), logits)
-    if not same or not torch.equal(kept, smashed):
-        raise ConfigError(key, cut, "forward changes tensors in place or branches; choose another cut or 'none'")
-    return tuple(smashed.shape[1:])
-
-
-def _try_whole(module: nn.Module, inputs: Tensor, section: str) -> Tensor:
-    name = type(module).__name__
-    module = copy.deepcopy(module).train()
-    buffers = {key: buffer.clone() for key, buffer in module.named_buffers()}
+    name, module = type(module).__name__, copy.deepcopy(module)
+    inputs = torch.linspace(0.0, 1.0, 2 * math.prod(sample_shape)).reshape(2, *sample_shape)
+    before = copy.deepcopy(dict(module.named_buffers()))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         state = torch.random.get_rng_state()
-        try:
-            logits = module(inputs.clone())
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            fix = f"cannot take samples of shape {list(inputs.shape[1:])} ({error}); choose a model for this data"
-            raise ConfigError(section, name, fix) from error
+        logits = _run(module, inputs.clone(), section)
         if not torch.equal(state, torch.random.get_rng_state()):
             raise ConfigError(section, name, "draws random numbers that no key decides; take them out of forward")
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 2:
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigError(section, name, f"returns {found} for 2 samples; it must return logits [2, classes]")
+        raise ConfigError(section, name, f"returns {_describe(logits)} for 2 samples; return logits [2, classes]")
     for key, buffer in module.named_buffers():
-        if not torch.equal(buffers[key], buffer):
+        if key not in before or not _same(before[key], buffer):
             raise ConfigError(section, key, "is a buffer that forward changes; make it constant, or use GroupNorm")
-    return logits
+    return inputs, logits
+
+
+def try_halves(
+    client: nn.Module, server: nn.Module, inputs: Tensor, logits: Tensor, key: str, cut: str
+) -> tuple[int, ...]:
+    """Run `inputs` through both halves; return the shape of the smashed data of one sample.
+
+    Raises:
+        ConfigError: No single tensor [2, ...] crosses the cut, a half changes what it is given, or the halves do not
+            compute `logits`.
+    """
+    given = inputs.clone()
+    with torch.no_grad():
+        smashed = client(given)
+        if not isinstance(smashed, Tensor) or smashed.ndim == 0 or smashed.shape[0] != 2:
+            fix = f"passes on {_describe(smashed)} for 2 samples, not one tensor [2, ...]; choose another cut or 'none'"
+            raise ConfigError(key, cut, fix)
+        kept = smashed.clone()
+        found = server(smashed)
+    if not (_same(found, logits) and _same(kept, smashed) and _same(given, inputs)):
+        raise ConfigError(key, cut, "forward changes tensors in place or branches; rewrite it, or choose another cut")
+    return tuple(smashed.shape[1:])
+
+
+def _run(module: nn.Module, inputs: Tensor, section: str) -> object:
+    try:
+        return module(inputs)
+    except Exception as error:  # whatever the module's own code raises
+        fix = f"cannot take samples of shape {list(inputs.shape[1:])} ({error}); choose a model for this data"
+        raise ConfigError(section, type(module).__name__, fix) from error
+
+
+def _describe(value: object) -> str:
+    return f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    # Unlike torch.equal this takes NaN for equal to NaN.
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0.0, atol=0.0, equal_nan=True)

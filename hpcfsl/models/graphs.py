@@ -7,18 +7,13 @@ client half. Parameter names stay as they were in the whole module. See https://
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from torch import fx, nn
 
-from hpcfsl.errors import ConfigError
-from hpcfsl.settings import suggest
 
-Halves = tuple[nn.Module, nn.Module]
-
-
-class _UntraceableError(Exception):
-    """Why a module cannot be traced, or cannot be cut at a layer."""
+class UncuttableError(Exception):
+    """Why a module cannot be cut after a layer, in words that follow the layer's name."""
 
 
 class _Tracer(fx.Tracer):
@@ -32,70 +27,69 @@ class _Tracer(fx.Tracer):
         return module_qualified_name == self.closed or super().is_leaf_module(m, module_qualified_name)
 
 
-def list_cuts(module: nn.Module) -> Iterator[tuple[str, Halves]]:
-    """Yield each layer that `module` can be cut after with its halves, in the order the layers run."""
+def list_layers(module: nn.Module) -> list[str]:
+    """Return the names of all layers that `module` calls, in the order they end; none where it cannot be traced."""
     try:
         graph = _trace(module, None)
-    except _UntraceableError:
-        return
-    seen: set[str] = set()
-    called = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    for place, target in enumerate(called):
-        # A layer of layers ends with the last call inside it.
-        outer = [target[:end] for end, letter in enumerate(target) if letter == "."]
-        later = called[place + 1 :]
-        for name in [target, *reversed([name for name in outer if not any(t.startswith(name + ".") for t in later)])]:
-            if name in seen:
-                continue
-            seen.add(name)
-            try:
-                yield name, _cut(module, name)
-            except _UntraceableError:
-                continue
+    except UncuttableError:
+        return []
+    return _ends(str(node.target) for node in graph.nodes if node.op == "call_module")
 
 
-def cut_graph(module: nn.Module, cut: str, key: str) -> Halves:
+def cut_graph(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
     """Return the two halves of `module`, cut after the call of the layer `cut`; they share its parameters.
 
     Raises:
-        ConfigError: There is no such layer, the module cannot be traced, or more than one tensor crosses the cut.
+        UncuttableError: The module cannot be traced, the layer is not called exactly once or not on the samples, or
+            more than one tensor crosses the cut.
     """
-    if cut not in dict(module.named_modules()):
-        raise ConfigError(key, cut, suggest(cut, [*(name for name, _ in list_cuts(module)), "none"]))
-    try:
-        return _cut(module, cut)
-    except _UntraceableError as error:
-        choices = ", ".join([*(name for name, _ in list_cuts(module)), "none"])
-        raise ConfigError(key, cut, f"{error}; choose one of {choices}") from error
+    graph = _trace(module, cut)
+    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == cut]
+    if len(calls) != 1:
+        raise UncuttableError(f"is called {len(calls)} times, not once")
+    client = _ancestors(calls[0])
+    if not any(node.op == "placeholder" for node in client):
+        raise UncuttableError("does not depend on the samples")
+    crossing = _crossing(graph, client) - {calls[0].name}
+    if crossing:
+        raise UncuttableError(f"more than one tensor would cross the cut ({', '.join(sorted(crossing))} too)")
+    return _client(module, graph, calls[0], client), _server(module, graph, calls[0], client)
+
+
+def _ends(called: Iterable[str]) -> list[str]:
+    """Return the layers of a trace in the order they end; a layer of layers ends with the last call inside it."""
+    last: dict[str, tuple[int, int]] = {}
+    for place, target in enumerate(called):
+        parts = target.split(".")
+        for depth in range(len(parts), 0, -1):
+            last[".".join(parts[:depth])] = (place, -depth)
+    return sorted(last, key=last.__getitem__)
 
 
 def _trace(module: nn.Module, closed: str | None) -> fx.Graph:
     try:
         graph = _Tracer(closed).trace(module)
     except Exception as error:  # whatever the module's own code raises when it is fed proxies
-        raise _UntraceableError(f"torch.fx cannot trace {type(module).__name__} ({error})") from error
+        raise UncuttableError(f"torch.fx cannot trace {type(module).__name__} ({error})") from error
     if sum(node.op == "placeholder" for node in graph.nodes) != 1:
-        raise _UntraceableError(f"forward of {type(module).__name__} takes more than one argument")
-    graph.eliminate_dead_code()
+        raise UncuttableError(f"forward of {type(module).__name__} takes more than one argument")
+    _drop_unneeded(graph)
     return graph
 
 
-def _cut(module: nn.Module, cut: str) -> Halves:
-    graph = _trace(module, cut)
-    calls = [node for node in graph.nodes if node.op == "call_module" and node.target == cut]
-    if len(calls) != 1:
-        raise _UntraceableError(f"is called {len(calls)} times, not once")
-    client = _ancestors(calls[0])
-    crossing = {
-        source.name
-        for node in graph.nodes
-        if node not in client
-        for source in node.all_input_nodes
-        if source in client and source is not calls[0] and source.op != "get_attr"
-    }
-    if crossing:
-        raise _UntraceableError(f"more than one tensor would cross the cut ({', '.join(sorted(crossing))} too)")
-    return _client(module, graph, calls[0], client), _server(module, graph, calls[0], client)
+def _drop_unneeded(graph: fx.Graph) -> None:
+    """Erase what the output does not depend on; a read of a shape that nobody uses must not cross a cut."""
+    needed = _ancestors(next(node for node in graph.nodes if node.op == "output"))
+    for node in reversed(list(graph.nodes)):
+        if node not in needed and node.op != "placeholder":
+            graph.erase_node(node)
+
+
+def _crossing(graph: fx.Graph, client: set[fx.Node]) -> set[str]:
+    """Return the names of what the server half would read from the client half, other than parameters and constants."""
+    server = [node for node in graph.nodes if node not in client]
+    sources = {source for node in server for source in node.all_input_nodes}
+    return {source.name for source in sources & client if source.op != "get_attr"}
 
 
 def _ancestors(last: fx.Node) -> set[fx.Node]:

@@ -72,7 +72,7 @@ class Layout:
             raise ValueError(f"the layout holds {self.size} numbers, the vector {vector.shape[-1]}")
         lead = vector.shape[:-1]
         return {
-            name: vector[..., where].view(*lead, *shape)
+            name: vector[..., where].view((*lead, *shape))
             for (name, where), shape in zip(self.slices.items(), self.shapes, strict=True)
         }
 
@@ -84,7 +84,7 @@ class Layout:
             lead = tensor.shape[: tensor.ndim - len(shape)]
             if tensor.shape[len(lead) :] != shape:
                 raise ValueError(f"{name} has shape {list(tensor.shape)}, the layout wants [..., {list(shape)}]")
-            rows.append(tensor.reshape(*lead, math.prod(shape)))
+            rows.append(tensor.reshape((*lead, math.prod(shape))))
         return torch.cat(rows, dim=-1)
 
     def client_half(self, vector: Tensor) -> Tensor:

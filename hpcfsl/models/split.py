@@ -79,9 +79,8 @@ def cut_points(module: nn.Module) -> list[str]:
 
     A cut must leave parameters on both sides and share none of them.
     """
-    if chains.is_chain(module):
-        return [name for name in chains.list_layers(module) if _fault(*chains.cut_chain(module, name)) is None]
-    return [name for name, halves in graphs.list_cuts(module) if _fault(*halves) is None]
+    module = copy.deepcopy(module)  # tracing stores the constants it meets in the module
+    return [name for name in _layers(module) if _can_cut(module, name)]
 
 
 def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str = "model.cut") -> SplitModel:
@@ -98,10 +97,11 @@ def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str =
     """
     section = key.rpartition(".")[0] or key
     checks.refuse_layers(module, section)
-    module = checks.without_inplace(module)
+    module = checks.prepare(module)
     checks.refuse_parameters(module, section)
+    inputs, logits = checks.try_whole(module, sample_shape, section)
     client, server = _halves(module, cut, key)
-    smashed_shape = checks.try_batch(module, client, server, sample_shape, section, key, cut)
+    smashed_shape = checks.try_halves(client, server, inputs, logits, key, cut)
     return SplitModel(
         whole=module,
         client_half=client,
@@ -115,29 +115,39 @@ def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str =
 def _halves(module: nn.Module, cut: str, key: str) -> tuple[nn.Module, nn.Module]:
     if cut == NO_CUT:
         return module, nn.Identity()
-    halves: tuple[nn.Module, nn.Module]
-    if chains.is_chain(module):
-        if cut not in chains.list_layers(module):
-            raise ConfigError(key, cut, suggest(cut, [*cut_points(module), NO_CUT]))
-        halves = chains.cut_chain(module, cut)
-    else:
-        halves = graphs.cut_graph(module, cut, key)
-    fault = _fault(*halves)
-    if fault is not None:
-        raise ConfigError(key, cut, f"{fault}; choose one of {', '.join([*cut_points(module), NO_CUT])}")
-    return halves
+    known = _layers(module) if chains.is_chain(module) else [name for name, _ in module.named_modules() if name]
+    if cut not in known:
+        raise ConfigError(key, cut, suggest(cut, [*cut_points(module), NO_CUT]))
+    try:
+        return _cut_at(module, cut)
+    except graphs.UncuttableError as error:
+        raise ConfigError(key, cut, f"{error}; choose one of {', '.join([*cut_points(module), NO_CUT])}") from error
 
 
-def _fault(client: nn.Module, server: nn.Module) -> str | None:
-    """Return what forbids these two halves, or None."""
+def _layers(module: nn.Module) -> list[str]:
+    return chains.list_layers(module) if chains.is_chain(module) else graphs.list_layers(module)
+
+
+def _can_cut(module: nn.Module, cut: str) -> bool:
+    try:
+        _cut_at(module, cut)
+    except graphs.UncuttableError:
+        return False
+    return True
+
+
+def _cut_at(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
+    client, server = (chains.cut_chain if chains.is_chain(module) else graphs.cut_graph)(module, cut)
     clients = {id(parameter): name for name, parameter in client.named_parameters()}
-    servers = {id(parameter): name for name, parameter in server.named_parameters()}
+    servers = {id(parameter) for parameter in server.parameters()}
     if not clients:
-        return "leaves the client nothing to train"
+        raise graphs.UncuttableError("leaves the client nothing to train")
     if not servers:
-        return "leaves the server nothing to train"
-    shared = sorted(clients[number] for number in clients.keys() & servers.keys())
-    return f"parameter {shared[0]!r} would be on both sides" if shared else None
+        raise graphs.UncuttableError("leaves the server nothing to train")
+    shared = [name for number, name in clients.items() if number in servers]
+    if shared:
+        raise graphs.UncuttableError(f"parameter {shared[0]!r} would be on both sides")
+    return client, server
 
 
 def _layout(module: nn.Module, client: nn.Module, server: nn.Module) -> Layout:
