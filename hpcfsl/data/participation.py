@@ -84,23 +84,25 @@ class Fraction(Participation):
         return sample_ids(num_clients, count, seed, round)
 
 
-def sample_ids(num_clients: int, count: int, seed: int, round: int) -> NDArray[np.int64]:
+def sample_ids(
+    num_clients: int, count: int, seed: int, round: int, purpose: Purpose = Purpose.PARTICIPATION
+) -> NDArray[np.int64]:
     """Return `count` different ids below `num_clients`, ascending, int64 [count]; every set is equally likely.
 
     Costs time and memory for the smaller of `count` and `num_clients - count`, not for the population.
     """
     if 2 * count <= num_clients:
-        return _first_distinct(num_clients, count, seed, round)
-    absent = _first_distinct(num_clients, num_clients - count, seed, round)
+        return _first_distinct(num_clients, count, seed, round, purpose)
+    absent = _first_distinct(num_clients, num_clients - count, seed, round, purpose)
     return np.delete(np.arange(num_clients, dtype=np.int64), absent)
 
 
-def _first_distinct(num_clients: int, count: int, seed: int, round: int) -> NDArray[np.int64]:
+def _first_distinct(num_clients: int, count: int, seed: int, round: int, purpose: Purpose) -> NDArray[np.int64]:
     # Draw with replacement and skip what was drawn before. At most half of the population is wanted, so the number of
     # draws needed stays close to 1.4 times `count`. More draws only extend the stream: the counter starts it anew.
     num_draws = count + count // 2 + 16
     while True:
-        uniform = random_uniform(seed, Purpose.PARTICIPATION, round=round, entity=0, count=num_draws)
+        uniform = random_uniform(seed, purpose, round=round, entity=0, count=num_draws)
         # float64 holds the largest uniform number as 1.0 itself, which would be one id too many.
         ids = np.minimum((uniform * num_clients).astype(np.int64), num_clients - 1)
         _, first_draws = np.unique(ids, return_index=True)

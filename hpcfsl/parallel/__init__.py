@@ -1,1 +1,1 @@
-"""Layer 3. What depends on there being several ranks: the only room that speaks to MPI."""
+"""Ranks: who they are, what they say to each other, which groups each hosts. Layer 3; only `mpi` imports mpi4py."""

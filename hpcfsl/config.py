@@ -1,0 +1,266 @@
+"""The whole configuration of a run: every section's settings, composed and checked.
+
+Layer 4. Each section's class lives beside the code it configures; this module only names the sections, fills in a
+preset, and checks what spans several of them.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import Field
+
+from hpcfsl.aggregate import GlobalAggregation, GroupOperation, global_aggregations, group_operations
+from hpcfsl.data.participation import Participation, participations
+from hpcfsl.data.partitions import Partition, partitions
+from hpcfsl.data.sources import Source, sources
+from hpcfsl.defense.grouping import Grouping, groupings
+from hpcfsl.defense.scoring import Score, scores
+from hpcfsl.defense.threshold import Threshold, thresholds
+from hpcfsl.defense.weighting import Bounds, Reading, readings
+from hpcfsl.defense.weighting.influence import Influence, influences
+from hpcfsl.defense.weighting.normalisation import Normalisation, normalisations
+from hpcfsl.errors import ConfigError, UserError, one_line
+from hpcfsl.models import Model, models
+from hpcfsl.presets import PRESETS
+from hpcfsl.privacy import Perturbation, perturbations
+from hpcfsl.settings import Registry, Settings, bears_on, execution, parse, record, suggest
+from hpcfsl.threats import Threat, threats
+from hpcfsl.training.protocols import Protocol, protocols
+from hpcfsl.training.settings import TrainingSettings
+
+
+class RunSettings(Settings):
+    """How long, from which seed, and how safely (section `[run]`)."""
+
+    preset: Literal["hardened", "literal", "averaging"] = "hardened"
+    """Defaults for the method's sections: `hardened` (guards on), `literal` (the description's words and nothing more) or
+    `averaging` (plain federated averaging, the baseline)."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Key of all randomness."""
+    rounds: int = Field(10, ge=1, lt=2**31)
+    """Rounds to run in all; may be raised to extend a finished run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs; `auto` takes the GPU of this rank where there is one."""
+    threads: int = Field(1, ge=1, le=1024)
+    """Threads of each rank. Matrix products have other bits at another number, so it is fixed here, not by the machine."""
+    checkpoint_rounds: int = execution(50, ge=1)
+    """Commit trace and checkpoint at least every so many rounds."""
+    checkpoint_seconds: float = execution(600.0, gt=0)
+    """Commit at the end of the first round after so many seconds."""
+    deadline_seconds: float = execution(1800.0, gt=0)
+    """A phase of a round that takes longer is taken for stuck: every thread's stack is printed and the rank ends."""
+
+
+class EvaluationSettings(Settings):
+    """When the global model is tested, and on what (section `[evaluation]`)."""
+
+    every: int = Field(1, ge=1)
+    """Test on the global test set after every so many rounds, and after the last."""
+    clients_every: int = Field(0, ge=0)
+    """Test on every evaluated client's own held-out samples after every so many rounds; 0 never."""
+    clients: int = Field(0, ge=0)
+    """How many clients are evaluated, the same ones every time; 0 takes all."""
+    shard: int = Field(500, ge=1)
+    """Test samples evaluated together; fixed, so that the loss has the same bits on any number of ranks."""
+
+
+class TraceSettings(Settings):
+    """What is written down (section `[trace]`)."""
+
+    updates: Literal["none", "global", "group"] = record("group")
+    """Which updates are recorded: none, the target update, or also every group's second model update."""
+    every: int = record(1, ge=1)
+    """Record updates of every so many rounds."""
+    dtype: Literal["float32", "float16"] = record("float32")
+    """Precision of recorded updates."""
+    buffer_mib: float = execution(64.0, gt=0)
+    """Updates are held in memory up to this size before they are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of a run, one field a section."""
+
+    run: RunSettings
+    data: Source
+    partition: Partition
+    participation: Participation
+    model: Model
+    protocol: Protocol
+    training: TrainingSettings
+    groups: Grouping
+    perturbation: Perturbation
+    score: Score
+    threshold: Threshold
+    influence: Influence
+    normalisation: Normalisation
+    bounds: Bounds
+    weights: Reading
+    group_operation: GroupOperation
+    global_aggregation: GlobalAggregation
+    threat: Threat
+    evaluation: EvaluationSettings
+    trace: TraceSettings
+
+    def tree(self) -> dict[str, dict[str, Any]]:
+        """Return every setting, defaults written out, as plain tables."""
+        return {field.name: getattr(self, field.name).model_dump(mode="json") for field in fields(self)}
+
+    def to_toml(self) -> str:
+        """Return the resolved configuration as TOML; `load_text` takes it back."""
+        return tomli_w.dumps(self.tree())
+
+
+Section = Registry[Any] | type[Settings]
+
+SECTIONS: dict[str, Section] = {
+    "run": RunSettings,
+    "data": sources,
+    "partition": partitions,
+    "participation": participations,
+    "model": models,
+    "protocol": protocols,
+    "training": TrainingSettings,
+    "groups": groupings,
+    "perturbation": perturbations,
+    "score": scores,
+    "threshold": thresholds,
+    "influence": influences,
+    "normalisation": normalisations,
+    "bounds": Bounds,
+    "weights": readings,
+    "group_operation": group_operations,
+    "global_aggregation": global_aggregations,
+    "threat": threats,
+    "evaluation": EvaluationSettings,
+    "trace": TraceSettings,
+}
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Return the configuration of a TOML file, with `section.key=value` overrides applied.
+
+    Raises:
+        UserError: The file is missing or not TOML, or a setting cannot be used.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(one_line(f"cannot read the configuration {path}: {error}")) from None
+    try:
+        return load_text(text, overrides)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def load_text(text: str, overrides: tuple[str, ...] = ()) -> Config:
+    """Return the configuration that a TOML text gives; see `load`."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(one_line(f"not valid TOML: {error}")) from None
+    for override in overrides:
+        _apply(tree, override)
+    return resolve(tree)
+
+
+def resolve(tree: Mapping[str, Any]) -> Config:
+    """Return the validated configuration of a tree of plain tables, defaults and preset filled in.
+
+    Raises:
+        ConfigError: The first thing wrong, with key, value and fix.
+    """
+    for name, table in tree.items():
+        if name not in SECTIONS:
+            raise ConfigError(name, table, suggest(name, list(SECTIONS)))
+    run = parse(RunSettings, tree.get("run", {}), "run")
+    preset = PRESETS[run.preset]
+    sections = {name: _parse_section(name, tree.get(name, {}), preset.get(name, {})) for name in SECTIONS if name != "run"}
+    config = Config(run=run, **sections)
+    _check_together(config)
+    return config
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a configuration file, for editors."""
+    properties = {
+        name: section.json_schema() if isinstance(section, Registry) else section.model_json_schema()
+        for name, section in SECTIONS.items()
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "hpcfsl configuration",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+
+
+def result_settings(config: Config) -> str:
+    """Return, as canonical JSON, the settings that bear on a run's bits; the number of rounds is not among them."""
+    kept = {
+        name: {key: value for key, value in table.items() if bears_on(type(getattr(config, name)), key) == "result"}
+        for name, table in config.tree().items()
+    }
+    del kept["run"]["rounds"]
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"))
+
+
+def changed_settings(before: str, after: str) -> list[str]:
+    """Return the dotted keys in which two texts of `result_settings` differ."""
+    old, new = json.loads(before), json.loads(after)
+    return sorted(
+        f"{section}.{key}"
+        for section in {*old, *new}
+        for key in {*old.get(section, {}), *new.get(section, {})}
+        if old.get(section, {}).get(key) != new.get(section, {}).get(key)
+    )
+
+
+def _parse_section(name: str, table: Any, defaults: Mapping[str, Any]) -> Settings:
+    section = SECTIONS[name]
+    if not isinstance(table, dict):
+        raise ConfigError(name, table, "must be a table of settings")
+    if not isinstance(section, Registry):
+        return parse(section, {**defaults, **table}, name)
+    # A preset's further settings belong to the preset's rule; with another rule they mean nothing.
+    same = table.get(section.key, defaults.get(section.key)) == defaults.get(section.key)
+    result: Settings = section.parse({**(defaults if same else {}), **table})
+    return result
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise UserError(f"--set {override}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string, so that no shell needs two layers of quotes
+    table = tree.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(section, table, "must be a table of settings")
+    table[name] = value
+
+
+def _check_together(config: Config) -> None:
+    """Refuse combinations of sections that cannot work, whatever the data."""
+    bounds = config.bounds
+    if bounds.lower > bounds.upper:
+        raise ConfigError("bounds.lower", bounds.lower, f"must not exceed bounds.upper = {bounds.upper}")
+    if not config.protocol.cuts and config.score.half != "both":
+        raise ConfigError("score.half", config.score.half, f"protocol {config.protocol.name!r} has no halves; use 'both'")
+    if config.run.preset == "hardened" and bounds.sum_over == "all":
+        raise ConfigError("bounds.sum_over", "all", "an excluded client may change nobody's step under the hardened preset; use 'survivors' or run.preset = 'literal'")
+    if config.evaluation.clients and not config.evaluation.clients_every:
+        raise ConfigError("evaluation.clients", config.evaluation.clients, "does nothing unless evaluation.clients_every is 1 or more")
+    if config.score.memory and config.participation.rule != "all" and config.threshold.rule == "none" and config.bounds.lower == config.bounds.upper:
+        raise ConfigError("score.memory", config.score.memory, "credit scores bear on nothing here; set a threshold or bounds")

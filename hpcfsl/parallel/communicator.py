@@ -1,0 +1,95 @@
+"""What the ranks of a run say to each other, and the one-rank version of it.
+
+The rest of the package speaks to this small interface and never to MPI itself: `SerialCommunicator` here is used when
+no launcher started the program, `hpcfsl.parallel.mpi.MpiCommunicator` under `mpirun`. Every method is collective: all
+ranks call it, in the same order, owners of no group included.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+
+class Communicator(Protocol):
+    """A fixed set of ranks, 0 the root."""
+
+    @property
+    def rank(self) -> int:
+        """This rank's number, in [0, size)."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """The number of ranks."""
+        ...
+
+    @property
+    def local_rank(self) -> int:
+        """This rank's number among the ranks of its node."""
+        ...
+
+    def barrier(self) -> None:
+        """Collective. Wait until every rank has arrived."""
+        ...
+
+    def broadcast(self, value: T) -> T:
+        """Collective. Return root's `value` (a small picklable object) on every rank."""
+        ...
+
+    def gather_all(self, value: T) -> list[T]:
+        """Collective. Return every rank's `value`, in the order of ranks, on every rank."""
+        ...
+
+    def sum_in_place(self, values: NDArray[np.int64]) -> None:
+        """Collective. Replace `values` (int64, one shape everywhere) by their sum over ranks."""
+        ...
+
+    def max_in_place(self, values: NDArray[np.int64]) -> None:
+        """Collective. Replace `values` (int64, one shape everywhere) by their maximum over ranks."""
+        ...
+
+    def exchange(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Collective. Send `parts[r]` to rank r; return what each rank sent here, in the order of ranks."""
+        ...
+
+    def abort(self, code: int) -> None:
+        """End all ranks at once with exit status `code`. Called by one rank that cannot go on."""
+        ...
+
+
+class SerialCommunicator:
+    """The communicator of a run on one rank: every exchange is with itself."""
+
+    rank = 0
+    size = 1
+    local_rank = 0
+
+    def barrier(self) -> None:
+        """Return at once."""
+
+    def broadcast(self, value: T) -> T:
+        """Return `value`."""
+        return value
+
+    def gather_all(self, value: T) -> list[T]:
+        """Return `[value]`."""
+        return [value]
+
+    def sum_in_place(self, values: NDArray[np.int64]) -> None:
+        """Leave `values` as they are."""
+
+    def max_in_place(self, values: NDArray[np.int64]) -> None:
+        """Leave `values` as they are."""
+
+    def exchange(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return `parts`."""
+        return parts
+
+    def abort(self, code: int) -> None:
+        """Leave the process with exit status `code`."""
+        raise SystemExit(code)

@@ -1,0 +1,23 @@
+"""Which device a rank computes on: the GPU with its rank on the node, or the CPU."""
+
+from __future__ import annotations
+
+import torch
+
+from hpcfsl.errors import ConfigError
+
+
+def device_of_rank(setting: str, local_rank: int) -> torch.device:
+    """Return the device for `run.device`; ranks beyond the GPUs share them in turn.
+
+    Raises:
+        ConfigError: A GPU is asked for and there is none.
+    """
+    count = torch.cuda.device_count() if setting != "cpu" else 0
+    if count:
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        return torch.device("cuda", local_rank % count)
+    if setting == "cuda":
+        raise ConfigError("run.device", setting, "no CUDA device is visible here; use 'cpu' or 'auto'")
+    return torch.device("cpu")

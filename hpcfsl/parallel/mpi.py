@@ -1,0 +1,100 @@
+"""The communicator of a run under `mpirun`: the only module that imports mpi4py.
+
+Buffers go through MPI directly; small objects (metadata of a round, names of files) through mpi4py's pickles, which
+only ever carry what another rank of the same program made.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.errors import UserError
+from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
+
+T = TypeVar("T")
+
+# What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS.
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE")
+
+
+class MpiCommunicator:
+    """The ranks of MPI's world."""
+
+    def __init__(self) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD
+        self.rank: int = self._world.Get_rank()
+        self.size: int = self._world.Get_size()
+        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank: int = node.Get_rank()
+        node.Free()
+
+    def barrier(self) -> None:
+        """Collective. Wait until every rank has arrived."""
+        self._world.Barrier()
+
+    def broadcast(self, value: T) -> T:
+        """Collective. Return root's `value` on every rank."""
+        result: T = self._world.bcast(value, root=0)
+        return result
+
+    def gather_all(self, value: T) -> list[T]:
+        """Collective. Return every rank's `value`, in the order of ranks, on every rank."""
+        return list(self._world.allgather(value))
+
+    def sum_in_place(self, values: NDArray[np.int64]) -> None:
+        """Collective. Replace `values` by their sum over ranks."""
+        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)
+
+    def max_in_place(self, values: NDArray[np.int64]) -> None:
+        """Collective. Replace `values` by their maximum over ranks."""
+        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.MAX)
+
+    def exchange(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """Collective. Send `parts[r]` to rank r; return what each rank sent here."""
+        shapes = self._world.alltoall([part.shape for part in parts])
+        received = [np.empty(shape, parts[0].dtype) for shape in shapes]
+        requests = [self._world.Irecv(part, source=source) for source, part in enumerate(received)]
+        requests += [self._world.Isend(np.ascontiguousarray(part), dest=target) for target, part in enumerate(parts)]
+        self._mpi.Request.Waitall(requests)
+        return received
+
+    def abort(self, code: int) -> None:
+        """End all ranks at once."""
+        self._world.Abort(code)
+
+
+def launcher_size() -> int | None:
+    """Return how many ranks a launcher says it started, or None where no launcher did."""
+    for name in LAUNCHER_SIZES:
+        text = os.environ.get(name, "")
+        if text.isdigit():
+            return int(text)
+    return None
+
+
+def connect() -> Communicator:
+    """Collective. Return the communicator of this process: MPI's world under a launcher, else one rank.
+
+    Raises:
+        UserError: A launcher started N ranks but MPI sees one (the launcher belongs to another MPI), or mpi4py is missing.
+    """
+    expected = launcher_size()
+    if expected is None:
+        return SerialCommunicator()
+    try:
+        world = MpiCommunicator()
+    except ImportError as error:
+        raise UserError(f"started by an MPI launcher, but mpi4py does not load ({error}): install hpcfsl[run]") from None
+    if world.size != expected:
+        raise UserError(
+            f"the launcher started {expected} ranks, but MPI sees {world.size}: mpirun and mpi4py use different MPI "
+            "libraries; use the mpirun of the MPI that `hpcfsl info` names"
+        )
+    return world

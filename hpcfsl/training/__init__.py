@@ -1,0 +1,5 @@
+"""Local training of a group's clients through the split model, and what each protocol sends over the wire.
+
+Layer 2: one process, no MPI, no files. `executors` turn data into first model updates; `protocols` say which parts of
+the model move where; `reference` is the slow, obvious version that tests hold the executors equal to.
+"""

@@ -1,0 +1,74 @@
+"""What local training takes in and gives out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalData:
+    """The samples that a chunk of clients trains on, back to back.
+
+    Attributes:
+        clients: Client ids, int64 [clients], ascending.
+        counts: Samples of each client, int64 [clients].
+        inputs: float32 [sum(counts), ...].
+        targets: int64 [sum(counts)].
+    """
+
+    clients: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    inputs: torch.Tensor
+    targets: torch.Tensor
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each client's first sample, int64 [clients]."""
+        return np.cumsum(self.counts) - self.counts
+
+    def chunk(self, start: int, stop: int) -> LocalData:
+        """Return clients `start` to `stop` (positions, not ids)."""
+        rows = slice(int(self.starts[start]), int(self.starts[start] + self.counts[start:stop].sum()))
+        return LocalData(
+            clients=self.clients[start:stop],
+            counts=self.counts[start:stop],
+            inputs=self.inputs[rows],
+            targets=self.targets[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstUpdates:
+    """The first model updates `u_i` of a group's clients (P2, step 2).
+
+    Attributes:
+        clients: Client ids, int64 [clients], ascending.
+        updates: Weights after local training minus weights before, float32 [clients, params], client half first.
+        samples: Training samples of each client, int64 [clients].
+        steps: Local SGD steps taken, int64 [clients].
+        loss_first: Mean training loss over the first epoch, float64 [clients].
+        loss_last: Mean training loss over the last epoch, float64 [clients].
+    """
+
+    clients: NDArray[np.int64]
+    updates: torch.Tensor
+    samples: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    loss_first: NDArray[np.float64]
+    loss_last: NDArray[np.float64]
+
+
+def concatenate(parts: list[FirstUpdates]) -> FirstUpdates:
+    """Return the chunks of one group as one, in order."""
+    return FirstUpdates(
+        clients=np.concatenate([part.clients for part in parts]),
+        updates=torch.cat([part.updates for part in parts]),
+        samples=np.concatenate([part.samples for part in parts]),
+        steps=np.concatenate([part.steps for part in parts]),
+        loss_first=np.concatenate([part.loss_first for part in parts]),
+        loss_last=np.concatenate([part.loss_last for part in parts]),
+    )
