@@ -64,7 +64,8 @@ class Arrays(Source):
             raise DataError(f"data.file = {self.file!r}: there is no such file; write it with numpy.savez")
         # Everything that numpy, zipfile and zlib raise for a damaged file; MemoryError for a shape beyond all bounds.
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # Opened here, because numpy leaves a file that is no archive open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in (*_REQUIRED, *_OPTIONAL) if name in archive.files}
         except (OSError, ValueError, EOFError, AttributeError, TypeError, MemoryError) as error:
             raise self._error(f"cannot be read as .npz ({error}); write it with numpy.savez") from None
