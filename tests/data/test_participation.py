@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hpcfsl.data import participation
 from hpcfsl.data.participation import participations, sample_ids
 from hpcfsl.errors import ConfigError
-from hpcfsl.seeding import random_uniform
+from hpcfsl.seeding import Purpose, random_uniform
 
 
 @settings(max_examples=150, deadline=None)
@@ -85,3 +85,7 @@ def test_more_clients_than_there_are() -> None:
 def test_settings_out_of_bounds(tree: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"^participation\."):
         participations.parse(tree)
+
+
+def test_another_purpose_draws_other_clients() -> None:
+    assert not np.array_equal(sample_ids(1000, 9, 0, 0), sample_ids(1000, 9, 0, 0, Purpose.THREAT))
