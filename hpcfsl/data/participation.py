@@ -89,7 +89,7 @@ def sample_ids(
 ) -> NDArray[np.int64]:
     """Return `count` different ids below `num_clients`, ascending, int64 [count]; every set is equally likely.
 
-    Costs time and memory for the smaller of `count` and `num_clients - count`, not for the population.
+    Costs time and memory in proportion to `count`, not to the population.
     """
     if 2 * count <= num_clients:
         return _first_distinct(num_clients, count, seed, round, purpose)
