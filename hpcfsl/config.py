@@ -62,7 +62,7 @@ class EvaluationSettings(Settings):
     """When the global model is tested, and on what (section `[evaluation]`)."""
 
     every: int = Field(1, ge=1)
-    """Test on the global test set after every so many rounds, and after the last."""
+    """Test on the global test set after every so many rounds (never at an odd last one: a longer run must equal it)."""
     clients_every: int = Field(0, ge=0)
     """Test on every evaluated client's own held-out samples after every so many rounds; 0 never."""
     clients: int = Field(0, ge=0)

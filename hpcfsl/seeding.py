@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     SKETCH = 10
     SYNTHETIC = 11
     DRAWING = 12
+    EVALUATION = 13
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:

@@ -7,10 +7,13 @@ ranks call it, in the same order, owners of no group included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hpcfsl.errors import UserError
 
 T = TypeVar("T")
 
@@ -43,6 +46,10 @@ class Communicator(Protocol):
 
     def gather_all(self, value: T) -> list[T]:
         """Collective. Return every rank's `value`, in the order of ranks, on every rank."""
+        ...
+
+    def gather_root(self, value: T) -> list[T]:
+        """Collective. Return every rank's `value`, in the order of ranks, on root; an empty list elsewhere."""
         ...
 
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
@@ -80,6 +87,10 @@ class SerialCommunicator:
         """Return `[value]`."""
         return [value]
 
+    def gather_root(self, value: T) -> list[T]:
+        """Return `[value]`."""
+        return [value]
+
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
         """Leave `values` as they are."""
 
@@ -93,3 +104,24 @@ class SerialCommunicator:
     def abort(self, code: int) -> None:
         """Leave the process with exit status `code`."""
         raise SystemExit(code)
+
+
+def agree(communicator: Communicator, action: Callable[[], T]) -> T:
+    """Collective. Run `action` on every rank; if it raises `UserError` on any, raise the first rank's on all.
+
+    Without this, ranks whose action succeeded would wait for ever for those whose did not.
+    """
+    result: T | None = None
+    problem: str | None = None
+    try:
+        result = action()
+    except UserError as error:
+        problem = str(error)
+    for told in communicator.gather_all(problem):
+        if told is not None:
+            raise AgreedError(told)
+    return result  # type: ignore[return-value]  # set, as nobody had a problem
+
+
+class AgreedError(UserError):
+    """A user's mistake that every rank has heard of: all of them can leave in order."""

@@ -48,6 +48,10 @@ class MpiCommunicator:
         """Collective. Return every rank's `value`, in the order of ranks, on every rank."""
         return list(self._world.allgather(value))
 
+    def gather_root(self, value: T) -> list[T]:
+        """Collective. Return every rank's `value`, in the order of ranks, on root; an empty list elsewhere."""
+        return list(self._world.gather(value, root=0) or [])
+
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
         """Collective. Replace `values` by their sum over ranks."""
         self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)

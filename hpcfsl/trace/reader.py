@@ -23,7 +23,7 @@ from hpcfsl.trace.checkpoint import Header, list_checkpoints, read_header, read_
 from hpcfsl.trace.files import CommittedFile, verify_file
 from hpcfsl.trace.folder import RunFolder, Status, folder_errors
 from hpcfsl.trace.hdf5 import reading
-from hpcfsl.trace.schema import TABLES, find_column
+from hpcfsl.trace.schema import TABLES, find_column, find_table
 from hpcfsl.trace.updates import UpdateKey, parse_key, rounds_of_file
 
 if TYPE_CHECKING:
@@ -98,7 +98,11 @@ class Run:
             RunFolderError: The first file that is missing or not as committed.
         """
         for path in list_checkpoints(self._folder):
-            read_header(path)
+            try:
+                read_header(path)
+            except RunFolderError:
+                if path.exists():  # a run that goes on deletes the older one at any moment
+                    raise
         self._verified.clear()
         for file in self._files(""):
             self._check(file)
@@ -110,17 +114,19 @@ class Run:
             KeyError: There is no such table.
             RunFolderError: A segment is damaged.
         """
-        if name not in TABLES:
-            find_column(name, "")
-        parts = list(self.segments(name))
-        return {
-            column.name: np.concatenate([self._empty(name, column.name), *(part[column.name] for part in parts)])
-            for column in TABLES[name]
-        }
+        parts = [self.empty(name), *self.segments(name)]
+        return {column.name: np.concatenate([part[column.name] for part in parts]) for column in TABLES[name]}
+
+    def empty(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return a table without rows; raises KeyError as `table`."""
+        count = len(self.component_names)
+        return {column.name: np.empty(column.shape(0, count), column.numpy) for column in find_table(name)}
 
     def column(self, table: str, name: str) -> NDArray[Any]:
         """Return one column of a table; raises as `table`."""
-        return np.concatenate([self._empty(table, name), *(part[name] for part in self.segments(table, (name,)))])
+        find_column(table, name)
+        parts = [self.empty(table), *self.segments(table, (name,))]
+        return np.concatenate([part[name] for part in parts])
 
     def segments(self, table: str, names: tuple[str, ...] | None = None) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield a table segment by segment, in order of rounds; only the columns `names` where given."""
@@ -221,10 +227,6 @@ class Run:
     def _check(self, file: CommittedFile) -> None:
         verify_file(self._folder, file)
         self._verified.add(file.path)
-
-    def _empty(self, table: str, name: str) -> NDArray[Any]:
-        column = find_column(table, name)
-        return np.empty(column.shape(0, len(self.component_names)), column.numpy)
 
 
 def open(path: str | os.PathLike[str]) -> Run:

@@ -201,15 +201,24 @@ KEYS: dict[str, tuple[str, ...]] = {
 """Columns a table is sorted by within what one round adds to it."""
 
 
+def find_table(name: str) -> tuple[Column, ...]:
+    """Return the columns of a table.
+
+    Raises:
+        KeyError: There is no such table; the text lists the choices.
+    """
+    if name not in TABLES:
+        raise KeyError(f"no table {name!r}; choose one of {', '.join(TABLES)}")
+    return TABLES[name]
+
+
 def find_column(table: str, name: str) -> Column:
     """Return a column by name.
 
     Raises:
         KeyError: There is no such table or column; the text lists the choices.
     """
-    if table not in TABLES:
-        raise KeyError(f"no table {table!r}; choose one of {', '.join(TABLES)}")
-    for column in TABLES[table]:
+    for column in find_table(table):
         if column.name == name:
             return column
     raise KeyError(f"no column {name!r} in {table}; choose one of {', '.join(column.name for column in TABLES[table])}")

@@ -116,7 +116,7 @@ class UpdateBuffer:
     def _fill(self, file: Any) -> None:
         for key, vector in self._vectors.items():
             dataset = put_vector(file, key.dataset, vector)
-            # A scale of its own for each round: a scale lists all that hang on it, so one for all costs the square of them.
+            # A scale of its own for each round: a scale lists all that use it, so one for all costs the square of them.
             scale = put_dimension(dataset.parent, f"parameter_{vector.size}", vector.size)
             dataset.dims[0].attach_scale(scale)
             title, description = _TITLES[key.kind], "Flat vector in model order, client half first."

@@ -1,0 +1,275 @@
+"""Turns what a round did into rows of the trace.
+
+Layer 4. Each rank makes the rows of its own groups; root gathers and orders them and adds the round's own row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcfsl.config import result_settings
+from hpcfsl.evaluation import Evaluation
+from hpcfsl.group import GroupStatus, SummedGroup
+from hpcfsl.round import Outcome, State
+from hpcfsl.stopwatch import PHASES
+from hpcfsl.trace.fingerprint import hash_bits
+from hpcfsl.trace.record import RoundRecord
+from hpcfsl.training.protocols import WireBytes
+from hpcfsl.world import World
+
+Rows = dict[str, NDArray[Any]]
+KEPT, EXCLUDED, NON_FINITE, WITHHELD = range(4)
+
+
+def record_round(
+    world: World, state: State, outcome: Outcome, evaluation: Evaluation, *, timings: dict[str, float], seconds: float
+) -> RoundRecord | None:
+    """Collective. Return the round's record on root, None elsewhere."""
+    mine = {
+        "participation": [participation_rows(world, group, outcome.round) for group in outcome.groups],
+        "group_rounds": [group_rows(world, group, outcome) for group in outcome.groups],
+        "clients": [client_rows(world, group, outcome.round) for group in outcome.groups],
+        "timings": [timing_rows(world, outcome.round, timings)],
+    }
+    gathered = world.communicator.gather_root(mine)
+    if world.communicator.rank != 0:
+        return None
+    keys = {"participation": "client", "group_rounds": "group", "clients": "client", "timings": "rank"}
+    tables = {name: _merge([rows for part in gathered for rows in part[name]], key) for name, key in keys.items()}
+    tables["evaluation"] = evaluation_rows(outcome.round, evaluation)
+    tables["rounds"] = round_row(tables, state, outcome, evaluation, seconds)
+    return RoundRecord(round=outcome.round, tables=tables)
+
+
+def participation_rows(world: World, group: SummedGroup, round: int) -> Rows:
+    """Return one row a client of a group, clients in id order."""
+    scored, kept, count = group.scored, group.exclusion.kept, len(group.scored.first.clients)
+    scaling, target = group.scaling, group.target
+    wire = wire_bytes(world, group)
+    withheld = group.status != GroupStatus.USED
+    return {
+        "round": np.full(count, round, np.int32),
+        "client": scored.first.clients,
+        "group": np.full(count, scored.group, np.int32),
+        "credit_score": scored.scores.credit,
+        "components": scored.scores.components,
+        "raw_threshold": np.full(count, group.exclusion.raw_threshold),
+        "threshold": np.full(count, group.exclusion.threshold),
+        "influence": group.influence,
+        "share": _spread(kept, scaling.share if scaling else None),
+        "raw_scaling": _spread(kept, scaling.raw_coefficient if scaling else None),
+        "scaling": _spread(kept, scaling.coefficient if scaling else None),
+        "loss_information": _spread(kept, target.loss_information if target else None),
+        "weight_before": _spread(kept, target.before if target else None),
+        "weight": _spread(kept, target.weight if target else None),
+        "coefficient": _spread(kept, target.factors if target else None, absent=0.0),
+        "status": _statuses(scored.scores.credit, kept, withheld),
+        "attacker": scored.attackers.astype(np.int8),
+        "loss_first": scored.first.loss_first,
+        "loss_last": scored.first.loss_last,
+        "norm": scored.true_norms,
+        "uploaded_norm": scored.norms,
+        "num_samples": scored.first.samples,
+        "num_steps": scored.first.steps,
+        "bytes_smashed_up": wire.smashed_up,
+        "bytes_gradients_down": wire.gradients_down,
+        "bytes_labels_up": wire.labels_up,
+        "bytes_model_up": wire.model_up,
+        "bytes_model_down": wire.model_down,
+        "settings_hash": np.full(count, settings_hash(world), np.uint64),
+        "update_hash": scored.fingerprints.hashes,
+        "sketch": scored.fingerprints.sketches,
+    }
+
+
+def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
+    """Return the one row of a group."""
+    scored, kept = group.scored, group.exclusion.kept
+    across = world.config.protocol.across_bytes(world.model)
+    used = group.status == GroupStatus.USED
+    norm, distance = _norm_and_distance(group, outcome)
+    row: dict[str, Any] = {
+        "round": np.int32(outcome.round),
+        "group": np.int32(scored.group),
+        "rank": np.int32(world.communicator.rank),
+        "num_clients": np.int32(len(kept)),
+        "num_excluded": np.int32((~kept).sum()),
+        "num_survivors": np.int32(kept.sum()),
+        "num_attackers": np.int32(scored.attackers.sum()),
+        "status": np.int8(group.status),
+        "raw_threshold": group.exclusion.raw_threshold,
+        "threshold": group.exclusion.threshold,
+        "mass": group.target.mass if group.target else 0.0,
+        "coefficient": outcome.factors[outcome.masses.groups.index(scored.group)] if used else 0.0,
+        "norm": norm,
+        "distance": distance,
+        "bytes_across_up": np.int64(across if used else 0),
+        "bytes_across_down": np.int64(across),
+    }
+    return {name: np.array([value]) for name, value in row.items()}
+
+
+def client_rows(world: World, group: SummedGroup, round: int) -> Rows:
+    """Return one row for each client of a group that is seen for the first time."""
+    clients = group.scored.first.clients
+    new = np.isnan(group.scored.first_rounds)
+    return {
+        "client": clients[new],
+        "first_round": np.full(int(new.sum()), round, np.int32),
+        "owner": np.array([world.population.owner(int(client)) for client in clients[new]], np.int64),
+        "attacker": np.isin(clients[new], world.attackers).astype(np.int8),
+        "num_train": group.scored.first.samples[new],
+        "num_test": np.array([len(world.population.test_rows(int(client))) for client in clients[new]], np.int64),
+    }
+
+
+def timing_rows(world: World, round: int, timings: dict[str, float]) -> Rows:
+    """Return one row a phase that this rank spent time in."""
+    return {
+        "round": np.full(len(timings), round, np.int32),
+        "rank": np.full(len(timings), world.communicator.rank, np.int32),
+        "phase": np.array([PHASES.index(name) for name in timings], np.int8),
+        "seconds": np.array(list(timings.values()), np.float64),
+    }
+
+
+def evaluation_rows(round: int, evaluation: Evaluation) -> Rows:
+    """Return one row an evaluated client."""
+    return {
+        "round": np.full(len(evaluation.clients), round, np.int32),
+        "client": evaluation.clients,
+        "num_samples": evaluation.samples,
+        "num_correct": evaluation.correct,
+        "accuracy": evaluation.correct / evaluation.samples,
+        "loss": evaluation.client_loss,
+    }
+
+
+def round_row(
+    tables: dict[str, Rows], state: State, outcome: Outcome, evaluation: Evaluation, seconds: float
+) -> Rows:
+    """Return the round's own row, from the rows of its clients and groups."""
+    clients, groups = tables["participation"], tables["group_rounds"]
+    out = np.isin(clients["status"], [EXCLUDED, NON_FINITE])
+    bad = clients["attacker"] == 1
+    accuracy = tables["evaluation"]["accuracy"]
+    up = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_up"))
+    down = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_down"))
+    row: dict[str, Any] = {
+        "round": np.int32(outcome.round),
+        "num_participants": np.int64(len(out)),
+        "num_groups": np.int32(len(groups["group"])),
+        "num_used_groups": np.int32(len(outcome.masses.groups)),
+        "num_excluded": np.int64(out.sum()),
+        "num_attackers": np.int64(bad.sum()),
+        "num_attackers_excluded": np.int64((out & bad).sum()),
+        "moved": np.int8(outcome.moved),
+        "update_norm": _norm(outcome.update),
+        "model_hash": np.uint64(model_hash(state)),
+        "train_loss": _mean_loss(clients),
+        "test_accuracy": evaluation.accuracy,
+        "test_loss": evaluation.loss,
+        **{f"client_accuracy_{name}": value for name, value in _distribution(accuracy).items()},
+        "bytes_up": np.int64(up + int(groups["bytes_across_up"].sum())),
+        "bytes_down": np.int64(down + int(groups["bytes_across_down"].sum())),
+        "seconds": seconds,
+    }
+    return {name: np.array([value]) for name, value in row.items()}
+
+
+def rank_row(world: World, first_round: int) -> Rows:
+    """Return where this rank runs."""
+    row: dict[str, Any] = {
+        "rank": np.int32(world.communicator.rank),
+        "host": np.bytes_(socket.gethostname()[:64]),
+        "pid": np.int64(os.getpid()),
+        "device": np.bytes_(str(world.device)),
+        "threads": np.int32(world.config.run.threads),
+        "first_round": np.int32(first_round),
+    }
+    return {name: np.array([value]) for name, value in row.items()}
+
+
+def event_row(round: int, kind: str, text: str) -> Rows:
+    """Return one event, now."""
+    return {
+        "time": np.array([datetime.now(UTC).isoformat(timespec="milliseconds")[:23].encode()]),
+        "round": np.array([round], np.int32),
+        "kind": np.array([kind[:16].encode()]),
+        "text": np.array([text.encode()[:240]]),
+    }
+
+
+def wire_bytes(world: World, group: SummedGroup) -> WireBytes:
+    """Return the bytes between a group's clients and its servers in this round."""
+    return world.config.protocol.wire_bytes(world.model, group.scored.first.samples, world.config.training.local_epochs)
+
+
+def settings_hash(world: World) -> int:
+    """Return the hash of the settings that clients train under."""
+    return int.from_bytes(hashlib.sha256(result_settings(world.config).encode()).digest()[:8], "little")
+
+
+def model_hash(state: State) -> int:
+    """Return the hash of the global model's bits."""
+    return hash_bits(state.weights.cpu().numpy())
+
+
+def merge_rows(parts: list[Rows], key: str) -> Rows:
+    """Return several row sets as one, ordered by a column."""
+    return _merge(parts, key)
+
+
+def _merge(parts: list[Rows], key: str) -> Rows:
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns[key], kind="stable")
+    return {name: values[order] for name, values in columns.items()}
+
+
+def _spread(kept: NDArray[np.bool_], values: NDArray[np.float64] | None, absent: float = np.nan) -> NDArray[np.float64]:
+    spread = np.full(len(kept), absent)
+    if values is not None:
+        spread[kept] = values
+    return spread
+
+
+def _statuses(credit: NDArray[np.float64], kept: NDArray[np.bool_], withheld: bool) -> NDArray[np.int8]:
+    status = np.where(kept, WITHHELD if withheld else KEPT, EXCLUDED)
+    return np.where(np.isfinite(credit), status, NON_FINITE).astype(np.int8)
+
+
+def _norm_and_distance(group: SummedGroup, outcome: Outcome) -> tuple[float, float]:
+    if group.update is None:
+        return float("nan"), float("nan")
+    second = group.update.cpu().double()
+    distance = float("nan") if outcome.update is None else float(torch.linalg.vector_norm(second - outcome.update.double()))
+    return float(torch.linalg.vector_norm(second)), distance
+
+
+def _norm(update: torch.Tensor | None) -> float:
+    return 0.0 if update is None else float(torch.linalg.vector_norm(update, dtype=torch.float64))
+
+
+def _mean_loss(clients: Rows) -> float:
+    samples = clients["num_samples"]
+    return float((clients["loss_last"] * samples).sum() / samples.sum())
+
+
+def _distribution(accuracy: NDArray[np.float64]) -> dict[str, float]:
+    if not len(accuracy):
+        return dict.fromkeys(("mean", "min", "p10", "median", "max"), float("nan"))
+    return {
+        "mean": float(accuracy.mean()),
+        "min": float(accuracy.min()),
+        "p10": float(np.quantile(accuracy, 0.1)),
+        "median": float(np.median(accuracy)),
+        "max": float(accuracy.max()),
+    }

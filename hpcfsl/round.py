@@ -1,0 +1,197 @@
+"""One round of the method, from the global model to the next global model (P2).
+
+Layer 4. `run_round` reads like the description: divide, train, score, exclude, weigh, sum in groups, sum across groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcfsl.aggregate import GroupMasses
+from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
+from hpcfsl.parallel.clients import ClientTable
+from hpcfsl.parallel.placement import place_groups
+from hpcfsl.stopwatch import Stopwatch
+from hpcfsl.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What one round hands to the next, the same on every rank.
+
+    Attributes:
+        weights: Global model, float32 [params].
+        last_update: Last target update, float32 [params].
+        clients: What is remembered of clients.
+        score_pool: Credit scores of recent rounds for `threshold.scope = "memory"`, one array a round.
+    """
+
+    weights: torch.Tensor
+    last_update: torch.Tensor
+    clients: ClientTable
+    score_pool: tuple[NDArray[np.float64], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Who takes part in a round, in which group, and where (step 1).
+
+    Attributes:
+        groups: Members of each group, ids ascending.
+        ranks: The rank that hosts each group.
+    """
+
+    groups: tuple[NDArray[np.int64], ...]
+    ranks: NDArray[np.int64]
+
+    def of_rank(self, rank: int) -> list[int]:
+        """Return the numbers of the groups that a rank hosts and that have members."""
+        return [g for g, members in enumerate(self.groups) if self.ranks[g] == rank and len(members)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a round did, as this rank knows it.
+
+    Attributes:
+        round: The round.
+        plan: Step 1.
+        groups: This rank's groups after step 7, without their uploads.
+        masses: All groups that took part in step 8.
+        factors: Their weights in the target update.
+        update: Target update of the global model, float32 [params]; None where no group had one.
+        moved: Whether the global model moved.
+    """
+
+    round: int
+    plan: Plan
+    groups: tuple[SummedGroup, ...]
+    masses: GroupMasses
+    factors: NDArray[np.float64]
+    update: torch.Tensor | None
+    moved: bool
+
+
+def run_round(world: World, state: State, round: int, watch: Stopwatch) -> tuple[State, Outcome]:
+    """Collective. Run one round; return the state after it and what happened."""
+    plan = plan_round(world, round)
+    scored = _train_and_score(world, state, plan, round, watch)
+    groups = _exclude_and_sum(world, state, scored, watch)
+    with watch.phase("gather"):
+        masses = _gather_masses(world, groups, len(plan.groups))
+        state = _remember(world, state, groups, round)
+    with watch.phase("aggregate"):
+        update, factors = _aggregate(world, state, groups, masses)
+        state, moved = _apply(world, state, update)
+    outcome = Outcome(round=round, plan=plan, groups=groups, masses=masses, factors=factors, update=update, moved=moved)
+    return state, outcome
+
+
+def plan_round(world: World, round: int) -> Plan:
+    """Return who takes part, in which group, on which rank; every rank computes the same plan."""
+    config = world.config
+    clients = config.participation.draw(world.population.num_clients, config.run.seed, round)
+    samples = world.population.train_counts(clients)
+    groups = tuple(config.groups.divide(clients, samples=samples, seed=config.run.seed, round=round))
+    costs = np.array([int(samples[np.searchsorted(clients, members)].sum()) for members in groups], np.int64)
+    return Plan(groups=groups, ranks=place_groups(costs, world.communicator.size))
+
+
+def _train_and_score(
+    world: World, state: State, plan: Plan, round: int, watch: Stopwatch
+) -> Iterator[ScoredGroup]:
+    """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
+    for group in plan.of_rank(world.communicator.rank):
+        with watch.phase("train"):
+            scored = train_and_score(
+                world, state.weights, state.clients, group=group, members=plan.groups[group], round=round
+            )
+        yield scored
+
+
+def _exclude_and_sum(world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch) -> tuple[SummedGroup, ...]:
+    scope, pool = world.config.threshold.scope, None
+    if scope == "pooled":
+        # Every group has to be scored before any can be summed, so this rank holds the uploads of all its groups.
+        scored = list(scored)
+        with watch.phase("gather"):
+            parts = world.communicator.gather_all([(group.group, group.scores.credit) for group in scored])
+        pool = _in_group_order([pair for part in parts for pair in part])
+    summed = []
+    for group in scored:
+        seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
+        with watch.phase("score"):
+            summed.append(_without_uploads(exclude_and_sum(world, group, seen)))
+    return tuple(summed)
+
+
+def _in_group_order(pairs: list[tuple[int, NDArray[np.float64]]]) -> NDArray[np.float64]:
+    return np.concatenate([scores for _, scores in sorted(pairs, key=lambda pair: pair[0])])
+
+
+def _without_uploads(summed: SummedGroup) -> SummedGroup:
+    none = summed.scored.uploads.new_zeros(0)
+    first = replace(summed.scored.first, updates=none)
+    return replace(summed, scored=replace(summed.scored, uploads=none, first=first))
+
+
+def _gather_masses(world: World, groups: tuple[SummedGroup, ...], planned: int) -> GroupMasses:
+    mine = [(g.scored.group, g.target.mass) for g in groups if g.status == GroupStatus.USED and g.target]
+    used = sorted(pair for part in world.communicator.gather_all(mine) for pair in part)
+    return GroupMasses(
+        groups=tuple(group for group, _ in used), masses=np.array([mass for _, mass in used]), planned=planned
+    )
+
+
+def _remember(world: World, state: State, groups: tuple[SummedGroup, ...], round: int) -> State:
+    """Collective. Return the state with every participating client's new score and weight in it."""
+    mine = [_client_news(world, group, round) for group in groups]
+    news = [part for parts in world.communicator.gather_all(mine) for part in parts]
+    clients, credit, weight, first_round = (np.concatenate(column) for column in zip(*news, strict=True))
+    order = np.argsort(clients)
+    finite = np.where(np.isfinite(credit), credit, np.nan)[order]
+    state.clients.update(clients[order], credit=finite, weight=weight[order], first_round=first_round[order])
+    if world.config.threshold.scope != "memory":
+        return state
+    return replace(state, score_pool=(*state.score_pool, finite[~np.isnan(finite)])[-world.config.threshold.window :])
+
+
+def _client_news(world: World, group: SummedGroup, round: int) -> tuple[NDArray[np.generic], ...]:
+    members = group.scored.first.clients
+    weight = np.full(len(members), np.nan)
+    if group.target is not None and world.config.weights.keeps_weights:
+        weight[group.exclusion.kept] = group.target.weight
+    return members, group.scored.scores.credit, weight, _first_rounds(group, round)
+
+
+def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:
+    seen = group.scored.first_rounds
+    return np.where(np.isnan(seen), float(round), seen)
+
+
+def _aggregate(
+    world: World, state: State, groups: tuple[SummedGroup, ...], masses: GroupMasses
+) -> tuple[torch.Tensor | None, NDArray[np.float64]]:
+    """Collective. Return the target update (step 8), or None where no group has an update."""
+    if not masses.groups:
+        return None, np.zeros(0)
+    updates = {group.scored.group: group.update.cpu() for group in groups if group.update is not None}
+    rule, anchor = world.config.global_aggregation, state.last_update.cpu()
+    target = rule.aggregate(updates, masses, anchor=anchor, communicator=world.communicator)
+    return target.update.float(), target.factors
+
+
+def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[State, bool]:
+    """Return the state with the target update applied; a step that would leave the finite numbers is not taken."""
+    if update is None:
+        return state, False
+    rate = world.config.training.server_learning_rate
+    moved = (state.weights.double() + rate * update.to(state.weights.device).double()).float()
+    if not bool(torch.isfinite(moved).all()):
+        return state, False
+    return replace(state, weights=moved, last_update=update), True

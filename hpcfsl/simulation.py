@@ -1,0 +1,297 @@
+"""The loop over rounds: start or continue, run, record, commit, stop.
+
+Layer 4. Everything here is collective and decided by root where it must be decided (when to commit, when to stop), so
+that all ranks do the same thing in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from hpcfsl.config import Config, changed_settings, result_settings
+from hpcfsl.data.dataset import Dataset
+from hpcfsl.errors import RunFolderError
+from hpcfsl.evaluation import evaluate_round
+from hpcfsl.parallel.clients import ClientTable
+from hpcfsl.parallel.communicator import Communicator, agree
+from hpcfsl.provenance import provenance
+from hpcfsl.recording import Rows, event_row, merge_rows, model_hash, rank_row, record_round
+from hpcfsl.round import Outcome, State, run_round
+from hpcfsl.stopwatch import Stopwatch
+from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
+from hpcfsl.trace.folder import RunFolder, Status, write_atomic
+from hpcfsl.trace.record import RoundRecord
+from hpcfsl.trace.writer import TraceWriter
+from hpcfsl.world import World, build_world
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a listener is told after each round, on root.
+
+    Attributes:
+        round: The round that is done.
+        rounds: Rounds in all.
+        row: The round's row of the trace, column name to value.
+    """
+
+    round: int
+    rounds: int
+    row: dict[str, float]
+
+
+Listener = Callable[[Progress], None]
+
+
+class DriftError(RuntimeError):
+    """A rank whose model is not root's: its memory, its library or its hardware went wrong."""
+
+
+def simulate(
+    config: Config,
+    folder: RunFolder,
+    communicator: Communicator,
+    *,
+    dataset: Dataset | None = None,
+    module: torch.nn.Module | None = None,
+    listener: Listener | None = None,
+    watch: Stopwatch | None = None,
+) -> Status:
+    """Collective. Run a simulation, or continue it where its folder left off; return how it ended.
+
+    Args:
+        config: All settings.
+        folder: The run folder.
+        communicator: The ranks.
+        dataset: Replaces the configured source.
+        module: Replaces the configured model.
+        listener: Told of every round, on root.
+        watch: Times phases; made here if not given.
+
+    Raises:
+        UserError: On every rank, where data, settings or the folder do not allow the run.
+        DriftError: A rank's model is not root's.
+    """
+    with contextlib.ExitStack() as held:
+        agree(communicator, lambda: _hold(folder, communicator, held))
+        loaded = agree(communicator, lambda: _load(config, folder))
+        if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
+            return "finished"
+        world = agree(communicator, lambda: build_world(config, communicator, dataset=dataset, module=module))
+        agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
+        run = _Run(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
+        status = run.until_done()
+        if communicator.rank == 0:
+            folder.set_status(status)
+        return status
+
+
+class _Run:
+    """One start of a run: its state, its trace, its cadence."""
+
+    def __init__(
+        self, world: World, folder: RunFolder, loaded: LoadedCheckpoint | None, watch: Stopwatch, listener: Listener | None
+    ) -> None:
+        self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
+        self._root = world.communicator.rank == 0
+        self._next, self._state = (0, _initial_state(world)) if loaded is None else _restore(world, loaded)
+        self._segment_start, self._committed_at = self._next, time.monotonic()
+        self._writer = _make_writer(world, folder)
+        self._events = [event_row(self._next, "start", f"{world.communicator.size} ranks, executor {world.executor.name}")]
+        self._events += [event_row(self._next, "warning", text) for text in (loaded.warnings if loaded else ())]
+        self._ranks = world.communicator.gather_root(rank_row(world, self._next))
+
+    def until_done(self) -> Status:
+        """Collective. Run rounds until all are done or somebody asks to stop; commit; return the status."""
+        with _stop_signals() as asked:
+            while self._next < self._world.config.run.rounds:
+                self._one_round()
+                commit, stop = self._decide(asked.is_set())
+                if commit or stop:
+                    self._commit()
+                if stop and self._next < self._world.config.run.rounds:
+                    return "resumable"
+        return "finished"
+
+    def _one_round(self) -> None:
+        started = time.perf_counter()
+        self._state, outcome = run_round(self._world, self._state, self._next, self._watch)
+        with self._watch.phase("evaluate"):
+            evaluation = evaluate_round(self._world, self._state.weights, self._next)
+        with self._watch.phase("record"):
+            _check_drift(self._world, self._state)
+            self._record_updates(outcome)
+            record = record_round(
+                self._world,
+                self._state,
+                outcome,
+                evaluation,
+                timings=self._watch.take(),
+                seconds=time.perf_counter() - started,
+            )
+            if record is not None:
+                self._tell(record)
+        self._next += 1
+
+    def _record_updates(self, outcome: Outcome) -> None:
+        settings = self._world.config.trace
+        if settings.updates == "none" or outcome.round % settings.every:
+            return
+        if self._root and outcome.update is not None:
+            self._writer.add_update(round=outcome.round, vector=outcome.update.numpy())
+        if settings.updates == "group":
+            for group in outcome.groups:
+                if group.update is not None:
+                    self._writer.add_update(round=outcome.round, group=group.scored.group, vector=group.update.cpu().numpy())
+
+    def _tell(self, record: RoundRecord) -> None:
+        """Hand the record to the trace, the progress file and the listener (root)."""
+        tables = dict(record.tables)
+        if self._ranks:
+            tables["ranks"] = merge_rows(self._ranks, "rank")
+            self._ranks = []
+        if self._events:
+            tables["events"] = _stack(self._events)
+            self._events = []
+        self._writer.add_round(RoundRecord(round=record.round, tables=tables))
+        row = {name: values[0].item() for name, values in tables["rounds"].items()}
+        self._folder.add_progress(json.dumps({name: _finite(value) for name, value in row.items()}))
+        if self._listener is not None:
+            self._listener(Progress(round=record.round, rounds=self._world.config.run.rounds, row=row))
+
+    def _decide(self, asked: bool) -> tuple[bool, bool]:
+        """Collective. Return whether to commit now and whether to stop; root decides for all."""
+        run = self._world.config.run
+        stop = any(self._world.communicator.gather_all(asked or (self._root and self._folder.stop.exists())))
+        late = time.monotonic() - self._committed_at > run.checkpoint_seconds
+        due = self._next % run.checkpoint_rounds == 0 or self._next == run.rounds
+        return self._world.communicator.broadcast((late or due, stop))
+
+    def _commit(self) -> None:
+        with self._watch.phase("record"):
+            self._writer.commit(
+                Checkpoint(
+                    next_round=self._next,
+                    weights=self._state.weights.cpu().numpy(),
+                    arrays=_state_arrays(self._state),
+                    config_text=self._world.config.to_toml(),
+                    segment_start=self._segment_start,
+                )
+            )
+        self._segment_start, self._committed_at = self._next, time.monotonic()
+
+
+def _hold(folder: RunFolder, communicator: Communicator, held: contextlib.ExitStack) -> None:
+    """Lock the folder for as long as `held` is open (root)."""
+    if communicator.rank == 0:
+        folder.create()
+        held.enter_context(folder.lock())
+
+
+def _load(config: Config, folder: RunFolder) -> LoadedCheckpoint | None:
+    """Return where the run left off.
+
+    Raises:
+        RunFolderError: It was started with other settings, or no checkpoint can be used.
+    """
+    loaded = latest_checkpoint(folder)
+    if loaded is None:
+        return None
+    changed = changed_settings(loaded.header.texts.result_settings, result_settings(config))
+    if changed:
+        raise RunFolderError(
+            f"{folder.path}: was started with other values of {', '.join(changed)}; use those, or another --out"
+        )
+    return loaded
+
+
+def _prepare(config: Config, folder: RunFolder, communicator: Communicator, loaded: LoadedCheckpoint | None) -> None:
+    if communicator.rank != 0:
+        return
+    discard_uncommitted(folder, loaded)
+    folder.stop.unlink(missing_ok=True)
+    write_atomic(folder.config, config.to_toml().encode())
+    folder.set_status("running")
+
+
+def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
+    config = world.config
+    return TraceWriter(
+        folder=folder,
+        communicator=world.communicator,
+        config_text=config.to_toml(),
+        provenance=json.dumps({**provenance(), "executor": world.executor.name, "cut": world.model.cut}),
+        result_settings=result_settings(config),
+        component_names=config.score.component_names,
+        buffer_bytes=int(config.trace.buffer_mib * MIB),
+        update_dtype=config.trace.dtype,
+    )
+
+
+def _initial_state(world: World) -> State:
+    weights = world.model.initial_weights(world.config.run.seed).to(world.device)
+    return State(
+        weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=()
+    )
+
+
+def _state_arrays(state: State) -> dict[str, np.ndarray]:
+    pool = {f"score_pool/{age:04d}": scores for age, scores in enumerate(state.score_pool)}
+    table = {f"clients/{name}": values for name, values in state.clients.arrays().items()}
+    return {"last_update": state.last_update.numpy(), **table, **pool}
+
+
+def _restore(world: World, loaded: LoadedCheckpoint) -> tuple[int, State]:
+    saved = loaded.checkpoint
+    table = {name.partition("/")[2]: values for name, values in saved.arrays.items() if name.startswith("clients/")}
+    pool = tuple(values for name, values in sorted(saved.arrays.items()) if name.startswith("score_pool/"))
+    state = State(
+        weights=torch.from_numpy(saved.weights.copy()).to(world.device),
+        last_update=torch.from_numpy(saved.arrays["last_update"].copy()),
+        clients=ClientTable(table),
+        score_pool=pool,
+    )
+    return saved.next_round, state
+
+
+def _check_drift(world: World, state: State) -> None:
+    """Collective. Raise on every rank if any rank's model is not root's, bit for bit."""
+    hashes = world.communicator.gather_all(model_hash(state))
+    drifted = [rank for rank, found in enumerate(hashes) if found != hashes[0]]
+    if drifted:
+        names = ", ".join(map(str, drifted))
+        raise DriftError(f"the model of rank {names} differs from root's: check that rank's memory, GPU and libraries")
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGUSR2 set: finish the round, commit, leave."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may install handlers
+        return
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, signal.SIGUSR2)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stack(rows: list[Rows]) -> Rows:
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

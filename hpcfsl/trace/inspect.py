@@ -1,0 +1,128 @@
+"""A run in one small tree: what ran, where, how it ended and what came out. For `hpcfsl inspect` and scripts.
+
+Layer 3. Every file is checked first; the result holds only what JSON can hold (None for NaN and infinities).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.trace.reader import Run
+from hpcfsl.trace.schema import PHASES, TABLES
+
+_LAST_EVENTS = 10
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """Return a summary of a run that `json.dumps` takes as it is.
+
+    Raises:
+        RunFolderError: A file is damaged.
+    """
+    run.verify()
+    rounds = run.table("rounds")
+    tree = {
+        "path": str(run.path),
+        "status": run.status,
+        "rounds_done": run.rounds_done,
+        "config": run.config,
+        "provenance": run.provenance,
+        "ranks": _ranks(run),
+        "final": _final(rounds),
+        "best_test_accuracy": _best(rounds["test_accuracy"]),
+        "detection": _detection(run),
+        "bytes": _bytes(run),
+        "seconds": {"total": float(rounds["seconds"].sum()), "by_phase": _phases(run)},
+        "events": _events(run),
+    }
+    cleaned: dict[str, Any] = _clean(tree)
+    return cleaned
+
+
+def _ranks(run: Run) -> dict[str, Any]:
+    ranks = run.table("ranks")
+    starts = np.unique(ranks["first_round"])
+    last = ranks["first_round"] == starts[-1] if starts.size else np.zeros(0, bool)
+    return {
+        "count": int(last.sum()),
+        "starts": int(starts.size),
+        "hosts": _texts(ranks["host"][last]),
+        "devices": _texts(ranks["device"][last]),
+        "threads": sorted({int(threads) for threads in ranks["threads"][last]}),
+    }
+
+
+def _final(rounds: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the last value of each metric, for those that are not measured each round the last one measured."""
+    names = ["train_loss", *(name for name in rounds if name.startswith(("test_", "client_accuracy_")))]
+    measured = {name: rounds[name][~np.isnan(rounds[name])] for name in names}
+    final: dict[str, Any] = {name: float(values[-1]) if values.size else None for name, values in measured.items()}
+    evaluated = rounds["round"][~np.isnan(rounds["test_accuracy"])]
+    return {"evaluated_round": int(evaluated[-1]) if evaluated.size else None, **final}
+
+
+def _best(accuracy: NDArray[Any]) -> float | None:
+    known = accuracy[~np.isnan(accuracy)]
+    return float(known.max()) if known.size else None
+
+
+def _detection(run: Run) -> dict[str, Any]:
+    """Count client rounds by truth and outcome; `excluded` includes updates that were not finite."""
+    excluded, attackers = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    flags = run.labels("participation", "status")
+    out = [flags.index("excluded"), flags.index("non-finite")]
+    for part in run.segments("participation", ("status", "attacker")):
+        attackers += np.bincount(part["attacker"], minlength=2)
+        excluded += np.bincount(part["attacker"][np.isin(part["status"], out)], minlength=2)
+    return {
+        "attackers": int(attackers[1]),
+        "attackers_excluded": int(excluded[1]),
+        "honest": int(attackers[0]),
+        "honest_excluded": int(excluded[0]),
+        "true_positive_rate": float(excluded[1] / attackers[1]) if attackers[1] else None,
+        "false_positive_rate": float(excluded[0] / attackers[0]) if attackers[0] else None,
+    }
+
+
+def _bytes(run: Run) -> dict[str, int]:
+    tables = ("rounds", "participation", "group_rounds")
+    names = [(table, column.name) for table in tables for column in TABLES[table] if column.units == "byte"]
+    return {name.removeprefix("bytes_"): int(run.column(table, name).sum()) for table, name in names}
+
+
+def _phases(run: Run) -> dict[str, float]:
+    """Return seconds by phase, of the slowest rank in each round: the time that the run waited for."""
+    timings = run.table("timings")
+    slowest: dict[tuple[int, int], float] = {}
+    for round, phase, seconds in zip(timings["round"], timings["phase"], timings["seconds"], strict=True):
+        key = (int(round), int(phase))
+        slowest[key] = max(slowest.get(key, 0.0), float(seconds))
+    return {
+        name: math.fsum(seconds for (_, phase), seconds in slowest.items() if phase == number)
+        for number, name in enumerate(PHASES)
+    }
+
+
+def _events(run: Run) -> list[dict[str, Any]]:
+    events = dict(run.flat("events", run.table("events")))
+    rows = zip(*(values[-_LAST_EVENTS:].tolist() for values in events.values()), strict=True)
+    return [dict(zip(events, row, strict=True)) for row in rows]
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    return sorted({value.decode() for value in values.tolist()})
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _clean(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    # A TOML date is the only thing left that JSON does not know.
+    return value if value is None or isinstance(value, str | int | float) else str(value)
