@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Everything that a change must pass, set up from nothing: linters, types, layers, the tests with ranks under mpirun, and
+# how much of the code they execute.
+# Usage: bash jobs/test.sh [arguments of pytest]          (with arguments, such as -k trace, no coverage floor is held)
+# Keeps its environment in .venv-test. On Debian or Ubuntu, missing tools are installed where root or sudo may.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=jobs/lib.sh
+source jobs/lib.sh
+
+need_tools() {
+    local packages=()
+    [ -d /usr/share/datasets/fashion-mnist ] || packages+=(dataset-fashion-mnist)
+    command -v shellcheck >/dev/null || packages+=(shellcheck)
+    command -v chromium >/dev/null || command -v chromium-browser >/dev/null || packages+=(chromium)
+    [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}" || say "could not install ${packages[*]}: their tests are skipped"
+}
+
+# check NAME COMMAND...: run one check, say how long it took, and remember a failure instead of stopping at it.
+failed=()
+check() {
+    local name=$1 start=$SECONDS
+    shift
+    say "--- $name"
+    if "$@"; then say "    ok, $((SECONDS - start)) s"; else
+        say "    FAILED: $*"
+        failed+=("$name")
+    fi
+}
+
+tests() {
+    coverage erase || return
+    # No standard input: a launcher must not wait for one. The pipe keeps pytest's last line for the end.
+    coverage run -m pytest "$@" </dev/null | tee "$summary"
+}
+
+floors() {
+    coverage combine --quiet && coverage json --quiet -o coverage.json && python jobs/coverage_floors.py coverage.json
+}
+
+need_tools
+make_environment .venv-test run,data,openmpi,report,analysis,dev
+open_mpi_on_one_node
+# Tests start mpirun themselves, up to 8 ranks on however few cores there are.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+summary=$(mktemp)
+trap 'rm -f "$summary"' EXIT
+
+check "ruff" ruff check --quiet
+check "format" ruff format --check --quiet
+check "types" mypy
+check "layers" lint-imports --no-logo
+check "scripts" shellcheck jobs/*.sh .ci/run
+check "tests" tests "$@"
+if [ $# -eq 0 ]; then check "coverage" floors; fi
+
+echo
+tail -n 1 "$summary"
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "result: FAILED: ${failed[*]} ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
+    exit 1
+fi
+echo "result: all checks passed ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
