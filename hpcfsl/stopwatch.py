@@ -26,6 +26,10 @@ class Stopwatch:
         self.current = "other"
         self.seconds: dict[str, float] = {}
 
+    def set_deadline(self, deadline_seconds: float) -> None:
+        """Set how long one phase may take, from the next phase on."""
+        self._deadline = deadline_seconds
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time what happens inside as phase `name`, one of `PHASES`."""

@@ -1,0 +1,153 @@
+"""The command line: parses, calls, and turns a user's mistake into one line and exit status 2.
+
+Layer 5. Everything it calls is imported when a command needs it, so `hpcfsl inspect` starts without torch and MPI.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hpcfsl.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from hpcfsl.trace.reader import Run
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(path_type=Path)
+
+
+class Commands(click.Group):
+    """The command group that prints a `UserError` as one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; exit with status 2 on a user's mistake."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            click.echo(f"hpcfsl: {one_line(str(error))}", err=True)
+            sys.exit(2)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output left: `hpcfsl table RUN | head`
+            sys.exit(0)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hpcfsl")
+def main() -> None:
+    """Secure federated split learning, simulated on HPC clusters."""
+
+
+@main.command()
+@click.argument("config", type=FILE)
+@click.option("--out", required=True, type=FOLDER, help="Run folder; a folder that holds this run continues it.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
+    """Train: alone, or on every rank of `mpirun -n N hpcfsl run ...`.
+
+    The same command again continues a run that was cut off.
+    """
+    from hpcfsl.launch import launch
+
+    sys.exit(launch(config, out, overrides))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(folder: Path, as_json: bool) -> None:
+    """Say what ran, where, how it ended and what came out; check every file."""
+    from hpcfsl.display import print_summary
+    from hpcfsl.trace.inspect import summary
+
+    opened = _open(folder)
+    if as_json:
+        click.echo(json.dumps(summary(opened), indent=2))
+    else:
+        print_summary(opened)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+def digest(folder: Path) -> None:
+    """Print one sha256 over everything deterministic: equal runs have equal digests."""
+    from hpcfsl.trace.digest import digest as digest_of
+
+    click.echo(digest_of(_open(folder)))
+
+
+@main.command()
+@click.argument("first", type=FOLDER)
+@click.argument("second", type=FOLDER)
+@click.option("--rtol", type=click.FloatRange(min=0), default=0.0, help="Relative tolerance of floating point values.")
+def compare(first: Path, second: Path, rtol: float) -> None:
+    """Exit with 0 if two runs are equal, else name the first difference and exit with 1."""
+    from hpcfsl.trace.compare import compare as compare_runs
+
+    difference = compare_runs(_open(first), _open(second), rtol=rtol)
+    click.echo("equal" if difference is None else difference.text)
+    sys.exit(0 if difference is None else 1)
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--what", default="participation", help="The table; `participation` has one row a client a round.")
+@click.option("--csv", "path", type=FILE, help="Write to this file instead of standard output.")
+def table(folder: Path, what: str, path: Path | None) -> None:
+    """Write a table of the trace as CSV, for a spreadsheet or pandas."""
+    from hpcfsl.settings import suggest
+    from hpcfsl.trace.folder import folder_errors
+    from hpcfsl.trace.schema import TABLES
+    from hpcfsl.trace.table import write_csv
+
+    if what not in TABLES:
+        raise UserError(f"--what {what}: {suggest(what, list(TABLES))}")
+    opened = _open(folder)
+    if path is None:
+        write_csv(opened, what, sys.stdout)
+        return
+    with folder_errors(path), path.open("w", encoding="utf-8", newline="") as stream:
+        write_csv(opened, what, stream)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", required=True, type=FILE, help="The HTML file to write.")
+def report(folders: tuple[Path, ...], out: Path) -> None:
+    """Write one self-contained HTML page over one or several runs."""
+    from hpcfsl.report import render
+
+    click.echo(render([_open(folder) for folder in folders], out))
+
+
+@main.command()
+@click.option("--out", type=FILE, help="Write to this file instead of standard output.")
+def schema(out: Path | None) -> None:
+    """Print the JSON Schema of configuration files, so that editors can complete and check them."""
+    from hpcfsl.config import json_schema
+    from hpcfsl.trace.folder import write_atomic
+
+    text = json.dumps(json_schema(), indent=2) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomic(out, text.encode())
+
+
+@main.command()
+def info() -> None:
+    """Say which versions, MPI library and devices a run would use."""
+    from hpcfsl.launch import describe_machine
+
+    for name, value in describe_machine().items():
+        click.echo(f"{name:12} {value}")
+
+
+def _open(folder: Path) -> Run:
+    from hpcfsl.trace.reader import open as open_run
+
+    return open_run(folder)

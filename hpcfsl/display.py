@@ -1,0 +1,153 @@
+"""What a person sees in the terminal: the live bar, the final table, the summary of `inspect`.
+
+Layer 5. `mpirun` forwards output through pipes, so no rank sees a terminal there; `HPCFSL_PROGRESS=1` asks for the live
+bar all the same (the job scripts set it when they run in a terminal themselves), `HPCFSL_PROGRESS=0` switches it off.
+Without a bar, root prints one line every few rounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from hpcfsl.trace.inspect import summary
+
+if TYPE_CHECKING:
+    from hpcfsl.simulation import Listener
+    from hpcfsl.simulation import Progress as Round
+    from hpcfsl.trace.reader import Run
+
+_LINE_SECONDS = 5.0
+_MOST_EXCLUDED = 8
+
+
+@contextlib.contextmanager
+def make_listener(root: bool) -> Iterator[Listener | None]:
+    """Yield what shows the progress of rounds: a live bar, lines now and then, or None off root."""
+    wanted = os.environ.get("HPCFSL_PROGRESS", "1" if sys.stderr.isatty() else "lines")
+    if not root or wanted == "0":
+        yield None
+    elif wanted == "1":
+        with _bar() as listener:
+            yield listener
+    else:
+        yield _lines()
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Listener]:
+    console = Console(stderr=True, force_terminal=True, width=int(os.environ.get("COLUMNS", "100")))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[news]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("rounds", total=None, news="")
+
+        def show(now: Round) -> None:
+            bar.update(task, total=now.rounds, completed=now.round + 1, news=_news(now))
+
+        yield show
+
+
+def _lines() -> Listener:
+    last = [-_LINE_SECONDS]
+
+    def show(now: Round) -> None:
+        if time.monotonic() - last[0] >= _LINE_SECONDS or now.round + 1 == now.rounds:
+            last[0] = time.monotonic()
+            print(f"round {now.round + 1}/{now.rounds} {_news(now)}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _news(now: Round) -> str:
+    row = now.row
+    tested = "" if row["test_accuracy"] != row["test_accuracy"] else f"accuracy {100 * row['test_accuracy']:.1f} % "
+    return f"{tested}loss {row['train_loss']:.3f} excluded {row['num_excluded']}/{row['num_participants']}"
+
+
+def print_result(run: Run, status: str) -> None:
+    """Print the final table of a run that has just ended, or was finished already."""
+    if status != "finished":
+        print(f"stopped after {run.rounds_done} rounds; the same command continues: {run.path}")
+    if run.rounds_done:
+        print_summary(run)
+
+
+def print_summary(run: Run) -> None:
+    """Print a run's summary as a table."""
+    tree = summary(run)
+    title = f"{tree['path']}: {tree['status']}, {tree['rounds_done']} rounds"
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, value in (*_metric_rows(tree), *_detection_rows(run, tree["detection"]), *_cost_rows(tree)):
+        table.add_row(name, value)
+    Console(width=int(os.environ.get("COLUMNS", "100")), color_system=None, force_terminal=False).print(table)
+
+
+def _metric_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    final = tree["final"]
+    if final["test_accuracy"] is not None:
+        yield "test accuracy", f"{_percent(final['test_accuracy'])} (best {_percent(tree['best_test_accuracy'])})"
+        yield "test loss", f"{final['test_loss']:.4f}"
+    if final["client_accuracy_mean"] is not None:
+        low, high = _percent(final["client_accuracy_min"]), _percent(final["client_accuracy_max"])
+        yield "client accuracy", f"mean {_percent(final['client_accuracy_mean'])}, from {low} to {high}"
+
+
+def _detection_rows(run: Run, detection: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    honest = detection["false_positive_rate"]
+    if detection["attackers"]:
+        yield "attackers excluded", f"in {_percent(detection['true_positive_rate'])} of their rounds"
+    if honest is not None:
+        yield "honest excluded", f"in {_percent(honest)} of their rounds"
+    worst = _most_excluded(run)
+    if worst:
+        yield "most excluded", ", ".join(f"{client} ({count} x, {truth})" for client, count, truth in worst)
+
+
+def _most_excluded(run: Run) -> list[tuple[int, int, str]]:
+    """Return client, times excluded and truth of the clients that were excluded most often."""
+    clients, status, attacker = (run.column("participation", name) for name in ("client", "status", "attacker"))
+    labels = run.labels("participation", "status")
+    out = np.isin(status, [labels.index("excluded"), labels.index("non-finite")])
+    found, counts = np.unique(clients[out], return_counts=True)
+    bad = set(clients[attacker == 1].tolist())
+    order = np.lexsort((found, -counts))[:_MOST_EXCLUDED]
+    return [(int(found[i]), int(counts[i]), "attacker" if int(found[i]) in bad else "honest") for i in order]
+
+
+def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    totals = ("up", "down")
+    kinds = ", ".join(f"{name.replace('_', ' ')} {_size(n)}" for name, n in tree["bytes"].items() if n and name not in totals)
+    yield "bytes", f"up {_size(tree['bytes']['up'])}, down {_size(tree['bytes']['down'])} ({kinds})"
+    seconds = tree["seconds"]
+    phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds["by_phase"].items() if value >= 0.05)
+    yield "seconds", f"{seconds['total']:.1f} on {tree['ranks']['count']} ranks ({phases})"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
