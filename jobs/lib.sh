@@ -7,8 +7,9 @@
 #
 # The progress bar under a launcher: a rank's own stderr is a pipe, and Open MPI hands every rank a pseudo-terminal as
 # stdout even where all output ends in a file, so a rank cannot find out whether somebody watches. The script can:
-# run_ranks passes HPCFSL_PROGRESS=1 and the width as COLUMNS where its own stderr is a terminal, and HPCFSL_PROGRESS=0
-# elsewhere. Open MPI forwards whole lines only; the bar ends each refresh with one.
+# run_ranks passes HPCFSL_PROGRESS=1 and the width as COLUMNS where its own stderr is a terminal. Elsewhere the program
+# prints a line now and then, and nothing at all with HPCFSL_PROGRESS=0. Open MPI forwards whole lines only, so the bar
+# must end each refresh with one.
 
 # One thread a rank unless the configuration says otherwise: several ranks with a pool of threads each share the cores badly.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
@@ -100,8 +101,6 @@ tell_of_terminal() {
         export HPCFSL_PROGRESS="${HPCFSL_PROGRESS:-1}"
         size=$(stty size <&2 2>/dev/null || true)
         size=${size##* }
-    else
-        export HPCFSL_PROGRESS="${HPCFSL_PROGRESS:-0}"
     fi
     if [ "${size:-0}" -gt 0 ]; then export COLUMNS="$size"; else export COLUMNS="${COLUMNS:-100}"; fi
     # rich reads this one; without it Open MPI's pseudo-terminal would bring colour codes into a log.
