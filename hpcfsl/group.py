@@ -85,7 +85,9 @@ class SummedGroup:
     status: GroupStatus
 
 
-def train_and_score(world: World, start: torch.Tensor, clients: ClientTable, *, group: int, members: NDArray[np.int64], round: int) -> ScoredGroup:
+def train_and_score(
+    world: World, start: torch.Tensor, clients: ClientTable, *, group: int, members: NDArray[np.int64], round: int
+) -> ScoredGroup:
     """Return one group after local training, perturbation, attack and scoring (steps 2 and 3).
 
     Args:
@@ -98,7 +100,9 @@ def train_and_score(world: World, start: torch.Tensor, clients: ClientTable, *, 
     """
     config, attackers = world.config, world.is_attacker(members, round)
     data = _local_data(world, members, attackers)
-    first = train_group(world.executor, start, data, chunk=config.training.chunk_clients, seed=config.run.seed, round=round)
+    first = train_group(
+        world.executor, start, data, chunk=config.training.chunk_clients, seed=config.run.seed, round=round
+    )
     uploads = _upload(world, first, attackers, round)
     norms = row_norms(uploads).cpu().numpy()
     bound = config.perturbation.bound(world.model.layout.size)
@@ -132,7 +136,13 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
     influence = _influence(world, scored, kept)
     if not kept.any():
         return SummedGroup(
-            scored=scored, exclusion=exclusion, influence=influence, scaling=None, target=None, update=None, status=GroupStatus.EMPTY
+            scored=scored,
+            exclusion=exclusion,
+            influence=influence,
+            scaling=None,
+            target=None,
+            update=None,
+            status=GroupStatus.EMPTY,
         )
     scaling = _scale(world, scored, kept, influence)
     survivors = _survivors(world, scored, kept, scaling)
@@ -157,7 +167,9 @@ def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.
     inputs, targets = world.feed.inputs(rows), world.feed.targets(rows)
     bad = np.repeat(attackers, counts)
     if bad.any():
-        inputs[bad], targets[bad] = world.config.threat.poison(inputs[bad], targets[bad], num_classes=world.feed.num_classes)
+        inputs[bad], targets[bad] = world.config.threat.poison(
+            inputs[bad], targets[bad], num_classes=world.feed.num_classes
+        )
     return LocalData(
         clients=members,
         counts=counts,
@@ -173,7 +185,9 @@ def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], rou
     uploads = first.updates
     if config.perturbation.rule != "none" and honest.any():
         uploads = uploads.clone()
-        uploads[~bad] = config.perturbation.perturb(first.updates[~bad], clients=first.clients[honest], seed=config.run.seed, round=round)
+        uploads[~bad] = config.perturbation.perturb(
+            first.updates[~bad], clients=first.clients[honest], seed=config.run.seed, round=round
+        )
     if attackers.any():
         view = View(updates=uploads, attackers=bad, seed=config.run.seed, round=round, clients=first.clients)
         forged = config.threat.forge(view)
@@ -183,7 +197,7 @@ def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], rou
 
 
 def _influence(world: World, scored: ScoredGroup, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    # With sums over survivors an excluded client has no part at all in anybody's coefficient, not even through a median.
+    # With sums over survivors an excluded client has no part in anybody's coefficient, not even through a median.
     measured = kept if world.config.bounds.sum_over == "survivors" else finite_rows(scored.uploads)
     influence = np.full(len(kept), np.nan)
     if measured.any():

@@ -102,9 +102,7 @@ def plan_round(world: World, round: int) -> Plan:
     return Plan(groups=groups, ranks=place_groups(costs, world.communicator.size))
 
 
-def _train_and_score(
-    world: World, state: State, plan: Plan, round: int, watch: Stopwatch
-) -> Iterator[ScoredGroup]:
+def _train_and_score(world: World, state: State, plan: Plan, round: int, watch: Stopwatch) -> Iterator[ScoredGroup]:
     """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
     for group in plan.of_rank(world.communicator.rank):
         with watch.phase("train"):
@@ -114,7 +112,9 @@ def _train_and_score(
         yield scored
 
 
-def _exclude_and_sum(world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch) -> tuple[SummedGroup, ...]:
+def _exclude_and_sum(
+    world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch
+) -> tuple[SummedGroup, ...]:
     scope, pool = world.config.threshold.scope, None
     if scope == "pooled":
         # Every group has to be scored before any can be summed, so this rank holds the uploads of all its groups.

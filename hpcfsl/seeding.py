@@ -83,7 +83,8 @@ def random_words(
     blocks, entities = np.broadcast_arrays(blocks, entities)
     shape = blocks.shape
     words = philox(
-        (blocks.copy(), np.full(shape, lane, np.int64), entities.copy(), np.full(shape, round, np.int64)), key_of(seed, purpose)
+        (blocks.copy(), np.full(shape, lane, np.int64), entities.copy(), np.full(shape, round, np.int64)),
+        key_of(seed, purpose),
     )
     return np.stack(words, axis=-1).reshape(*shape[:-1], -1)[..., :count]
 
@@ -91,7 +92,7 @@ def random_words(
 def random_uniform(
     seed: int, purpose: Purpose, *, round: int, entity: int | NDArray[np.int64], count: int, lane: int = 0
 ) -> NDArray[np.float64]:
-    """Return float64 numbers in (0, 1), shape [..., count]; arguments as in `random_words`."""
+    """Return float64 numbers in (0, 1], shape [..., count]; arguments as in `random_words`."""
     words = random_words(seed, purpose, round=round, entity=entity, count=2 * count, lane=lane)
     high, low = words[..., 0::2] >> 5, words[..., 1::2] >> 6
     result: NDArray[np.float64] = (high * 67108864.0 + low + 0.5) / 9007199254740992.0

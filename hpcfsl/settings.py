@@ -28,7 +28,12 @@ class Settings(BaseModel):
     """Base of every settings class: frozen, strict types, no unknown keys, no infinities."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_default=True,
+        use_attribute_docstrings=True,
     )
 
     def replace(self: S, **changes: Any) -> S:
@@ -97,7 +102,9 @@ class Registry(Generic[S]):
             raise ConfigError(self.kind, tree, "must be a table of settings")
         name = tree.get(self.key, self.default)
         if name is None:
-            raise ConfigError(f"{self.kind}.{self.key}", None, f"must be given; choose one of {', '.join(self.names())}")
+            raise ConfigError(
+                f"{self.kind}.{self.key}", None, f"must be given; choose one of {', '.join(self.names())}"
+            )
         return parse(self.get(name), tree, self.kind)
 
     def json_schema(self) -> dict[str, Any]:

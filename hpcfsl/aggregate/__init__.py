@@ -1,4 +1,4 @@
-"""Aggregation: inside a group (P2 step 7), across groups (step 8), and the exact, order-free sum below both. Layer 3."""
+"""Aggregation: inside a group (P2 step 7), across groups (step 8), and the order-free sum below both. Layer 3."""
 
 from hpcfsl.aggregate import rules
 from hpcfsl.aggregate.across import GlobalAggregation, GroupMasses, global_aggregations

@@ -95,7 +95,7 @@ class GlobalAggregation(Settings):
     def normalise(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the groups' weights before the rule, summing to 1, float64 [groups]."""
         weights = np.ones_like(masses) if self.masses == "equal" else masses
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum())
 
 
 global_aggregations: Registry[GlobalAggregation] = Registry("global_aggregation", default="geometric-median")

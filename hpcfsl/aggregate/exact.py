@@ -6,9 +6,10 @@ associative, so any order gives the same bits. Each fixed block of coordinates h
 a MAX reduction, because one scale for all would lose the small coordinates.
 
 Error bound: with G planned groups and h = ceil(log2(G)), a term is rounded to a multiple of 2**(e - 62 + h), where 2**e
-is at least the largest magnitude in its block; the sum is off by at most G * 2**(e - 63 + h) in that block. Sums cannot
-overflow: G terms of at most 2**(62 - h) each stay below 2**63. The headroom is taken from the planned groups, never from
-those that remain, so a group that drops out changes no other group's rounding.
+is at least the largest magnitude in its block. The integer sum is off by at most G * 2**(e - 63 + h) in that block; the
+float64 made of it at the end is rounded once more, by at most 2**-53 of itself. Sums cannot overflow: G terms of at
+most 2**(62 - h) each stay below 2**63. The headroom is taken from the planned groups, never from those that remain, so
+a group that drops out changes no other group's rounding.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BITS = 62
 def exact_sum(
     terms: Sequence[torch.Tensor], *, size: int, planned_groups: int, communicator: Communicator
 ) -> torch.Tensor:
-    """Collective. Return the sum of all ranks' terms, float64 [size], the same bits on every rank and for any placement.
+    """Collective. Return the sum of all ranks' terms, float64 [size], the same bits on every rank, for any placement.
 
     Args:
         terms: This rank's terms, finite, float64 [size] each; may be none.
@@ -51,9 +52,7 @@ def exact_sum(
     return torch.from_numpy(np.ldexp(total.astype(np.float64), -shifts))
 
 
-def _agree_exponents(
-    terms: Sequence[NDArray[np.float64]], size: int, communicator: Communicator
-) -> NDArray[np.int64]:
+def _agree_exponents(terms: Sequence[NDArray[np.float64]], size: int, communicator: Communicator) -> NDArray[np.int64]:
     """Collective. Return e with |term| <= 2**e for every term of every rank, int64 [blocks]."""
     largest = np.zeros(-(-size // BLOCK))
     for term in terms:

@@ -1,9 +1,9 @@
 """The built-in rules across groups.
 
-`weighted` is the plain mean: choose it for attack-free runs and baselines, because one captured group moves it as far as
-it likes. `geometric-median` (Pillutla et al., RFA, IEEE TSP 2022) bears nearly half the mass captured and is the default.
-`centred-clipping` (Karimireddy et al., ICML 2021) clips every group's step from the last update; strong with many
-groups, but attacks exist that aim at its memory. `coordinate-median` ignores masses and needs many groups.
+`weighted` is the plain mean: choose it for attack-free runs and baselines, because one captured group moves it as far
+as it likes. `geometric-median` (Pillutla et al., RFA, IEEE TSP 2022) bears nearly half the mass captured and is the
+default. `centred-clipping` (Karimireddy et al., ICML 2021) clips every group's step from the last update; strong with
+many groups, but attacks exist that aim at its memory. `coordinate-median` ignores masses and needs many groups.
 """
 
 from __future__ import annotations

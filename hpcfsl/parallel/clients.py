@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-# credit: the last credit score. weight: the aggregation weight. first_round: the round in which the client was first seen.
+# credit: the last credit score. weight: the aggregation weight. first_round: when the client was first seen.
 COLUMNS = ("credit", "weight", "first_round")
 
 

@@ -30,12 +30,16 @@ def add_normal(target: torch.Tensor, deviation: float, *, seed: int, purpose: Pu
     """
     counters = -(-len(target) // 4)
     for first in range(0, counters, BLOCK_COUNTERS):
-        noise = _normals(range(first, min(first + BLOCK_COUNTERS, counters)), seed, purpose, round, entity, target.device)
+        noise = _normals(
+            range(first, min(first + BLOCK_COUNTERS, counters)), seed, purpose, round, entity, target.device
+        )
         piece = target[4 * first : 4 * first + len(noise)]
         piece.add_(noise[: len(piece)], alpha=deviation)
 
 
-def _normals(counters: range, seed: int, purpose: Purpose, round: int, entity: int, device: torch.device) -> torch.Tensor:
+def _normals(
+    counters: range, seed: int, purpose: Purpose, round: int, entity: int, device: torch.device
+) -> torch.Tensor:
     index = torch.arange(counters.start, counters.stop, device=device)
     constant = [torch.full_like(index, word) for word in (0, entity, round)]
     words = philox((index, *constant), key_of(seed, purpose))  # type: ignore[arg-type]  # exactly four words

@@ -77,7 +77,9 @@ class GaussianPerturbation(Perturbation):
             return clipped
         deviation = self.noise_multiplier * self.clip
         for row, client in enumerate(clients):
-            add_normal(clipped[row], deviation, seed=seed, purpose=Purpose.PERTURBATION, round=round, entity=int(client))
+            add_normal(
+                clipped[row], deviation, seed=seed, purpose=Purpose.PERTURBATION, round=round, entity=int(client)
+            )
         return clipped
 
     def bound(self, num_params: int) -> float | None:

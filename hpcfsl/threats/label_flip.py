@@ -1,4 +1,4 @@
-"""Data pollution: attackers train on flipped labels, y becomes (classes - 1) - y (Fung et al., RAID 2020, among others)."""
+"""Data pollution: attackers train on flipped labels, y becomes (classes - 1) - y (Fung et al., RAID 2020)."""
 
 from __future__ import annotations
 

@@ -8,7 +8,9 @@ from torch.nn import functional
 from hpcfsl.models.split import SplitModel
 
 
-def evaluate(model: SplitModel, weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[int, float]:
+def evaluate(
+    model: SplitModel, weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
+) -> tuple[int, float]:
     """Return how many of the samples are classified correctly, and the sum of their losses in float64."""
     with torch.no_grad():
         logits = model.forward(model.layout.unflatten(weights), inputs)

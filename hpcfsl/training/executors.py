@@ -40,14 +40,23 @@ def make_executor(model: SplitModel, settings: TrainingSettings, device: torch.d
     name = settings.executor
     if name == "auto":
         name = "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
-    return {"stacked": StackedExecutor, "one-by-one": OneByOneExecutor}[name](model, settings, device)
+    kinds: dict[str, type[StackedExecutor | OneByOneExecutor]] = {
+        "stacked": StackedExecutor,
+        "one-by-one": OneByOneExecutor,
+    }
+    return kinds[name](model, settings, device)
 
 
-def train_group(executor: Executor, start: Tensor, data: LocalData, *, chunk: int, seed: int, round: int) -> FirstUpdates:
+def train_group(
+    executor: Executor, start: Tensor, data: LocalData, *, chunk: int, seed: int, round: int
+) -> FirstUpdates:
     """Return the first model updates of a whole group, `chunk` clients at a time."""
     starts = range(0, len(data.clients), chunk)
     return concatenate(
-        [executor.train(start, data.chunk(first, min(first + chunk, len(data.clients))), seed=seed, round=round) for first in starts]
+        [
+            executor.train(start, data.chunk(first, min(first + chunk, len(data.clients))), seed=seed, round=round)
+            for first in starts
+        ]
     )
 
 
@@ -59,7 +68,9 @@ class OneByOneExecutor:
     def __init__(self, model: SplitModel, settings: TrainingSettings, device: torch.device) -> None:
         self._settings = settings
         self._flat = torch.zeros(model.layout.size, device=device)
-        self._halves = nn.Sequential(copy.deepcopy(model.client_half), copy.deepcopy(model.server_half)).to(device).train()
+        self._halves = (
+            nn.Sequential(copy.deepcopy(model.client_half), copy.deepcopy(model.server_half)).to(device).train()
+        )
         self._parameters = list(self._halves.parameters())
         offset = 0
         for parameter in self._parameters:
@@ -81,7 +92,9 @@ class OneByOneExecutor:
             velocity = torch.zeros_like(self._flat) if settings.momentum else None
             rows = slice(int(data.starts[row]), int(data.starts[row] + data.counts[row]))
             for epoch, order in enumerate(orders):
-                losses[epoch, row] = self._run_epoch(data.inputs[rows], data.targets[rows], order[row, : data.counts[row]], velocity)
+                losses[epoch, row] = self._run_epoch(
+                    data.inputs[rows], data.targets[rows], order[row, : data.counts[row]], velocity
+                )
             torch.sub(self._flat, start, out=updates[row])
         return _first_updates(data, updates, losses, settings)
 
@@ -102,7 +115,9 @@ class OneByOneExecutor:
         settings = self._settings
         with torch.no_grad():
             if velocity is None and not settings.weight_decay:
-                torch._foreach_add_([parameter.data for parameter in self._parameters], gradients, alpha=-settings.learning_rate)
+                torch._foreach_add_(
+                    [parameter.data for parameter in self._parameters], gradients, alpha=-settings.learning_rate
+                )
                 return
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
             _sgd_step(self._flat, flat, velocity, settings)

@@ -95,7 +95,7 @@ class SplitFedV1(Protocol):
         return True
 
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
-        """Count smashed data, their gradients and labels of every sample and epoch, and the client half, up and down."""
+        """Count smashed data, gradients and labels of every sample and epoch, and the client half, up and down."""
         passes = samples * epochs
         smashed = passes * (FLOAT_BYTES * prod(model.smashed_shape))
         half = np.full(len(samples), FLOAT_BYTES * model.layout.client_size, np.int64)

@@ -34,16 +34,10 @@ def train_client(
             smashed = model.client_forward(named, inputs[batch])
             at_server = smashed.detach().requires_grad_()
             loss = functional.cross_entropy(model.server_forward(named, at_server), targets[batch])
-            server_gradient = torch.autograd.grad(loss, [leaf, at_server], allow_unused=True, retain_graph=True)
-            cut_gradient = server_gradient[1]
-            client_gradient = _backward_to_client(smashed, cut_gradient, leaf)
-            gradient = client_gradient + (0 if server_gradient[0] is None else server_gradient[0])
+            # `materialize_grads`: with no cut nothing of the weights is at the server, and its gradient is zero.
+            server_gradient, cut_gradient = torch.autograd.grad(loss, [leaf, at_server], materialize_grads=True)
+            client_gradient = torch.autograd.grad(smashed, leaf, grad_outputs=cut_gradient)[0]
+            gradient = client_gradient + server_gradient
             velocity = settings.momentum * velocity + gradient + settings.weight_decay * weights
             weights = weights - settings.learning_rate * velocity
     return weights - start
-
-
-def _backward_to_client(smashed: torch.Tensor, cut_gradient: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
-    if not smashed.requires_grad:
-        return torch.zeros_like(leaf)  # a cut before the first parameter: the client half learns nothing
-    return torch.autograd.grad(smashed, leaf, grad_outputs=cut_gradient)[0]

@@ -83,4 +83,4 @@ def duplicate(evidence: Evidence) -> NDArray[np.float64]:
     usual = float(np.median(nearest))
     if usual == 0.0:
         return np.ones(len(nearest))
-    return usual / np.maximum(nearest, usual / RATIO_CAP)
+    return np.asarray(usual / np.maximum(nearest, usual / RATIO_CAP))

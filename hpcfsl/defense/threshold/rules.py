@@ -1,8 +1,8 @@
 """The built-in threshold rules.
 
 `mad` is robust: up to half the scores can be anything. Choose `mean-std` only to follow the literature, because
-attackers raise the mean and the deviation that are to catch them; `quantile` to exclude a fixed share of clients, honest
-or not; `none` to study weights alone.
+attackers raise the mean and the deviation that are to catch them; `quantile` to exclude a fixed share of clients,
+honest or not; `none` to study weights alone.
 """
 
 from __future__ import annotations

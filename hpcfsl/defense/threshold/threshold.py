@@ -33,8 +33,8 @@ class Threshold(Settings):
 
     rule: str
     scope: Literal["group", "pooled", "memory"] = "group"
-    """Whose scores the rule sees: the group's own; those of all groups this round (a rank then holds its groups' updates
-    until all are scored); or the group's own and those of all groups in the last `window` rounds."""
+    """Whose scores the rule sees: the group's own; those of all groups this round (a rank then holds its groups'
+    updates until all are scored); or the group's own and those of all groups in the last `window` rounds."""
     window: int = Field(5, ge=1, le=1000)
     """Rounds that `scope = "memory"` looks back."""
     max_excluded: float = Field(0.5, gt=0, le=1)

@@ -1,8 +1,8 @@
 """The `aggregation` reading: `w_i` is the client's weight in its group's sum, kept from round to round.
 
 A client whose update points the way its group goes gains weight, one that opposes it loses weight, and the scaling
-coefficient divides both. That has a flaw: a large coefficient damps the *penalty* too, so suspicion protects a client that
-should lose weight. `penalty = "undamped"` mends it (ours); `literal` keeps it.
+coefficient divides both. That has a flaw: a large coefficient damps the *penalty* too, so suspicion protects a client
+that should lose weight. `penalty = "undamped"` mends it (ours); `literal` keeps it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class AggregationReading(Reading):
     learning_rate: float = Field(0.5, ge=0, le=100)
     """Step size of the weights; 0 keeps sample shares, that is federated averaging."""
     loss_information: Literal["derivative", "value"] = "derivative"
-    """`derivative`: minus the cosine of the update and the group's coordinate median. `value`: the client's training loss
-    over the group's median, less 1."""
+    """`derivative`: minus the cosine of the update and the group's coordinate median. `value`: the client's training
+    loss over the group's median, less 1."""
     penalty: Literal["undamped", "literal"] = "undamped"
     """Whether the scaling coefficient also divides a step that lowers the weight (`literal`) or not (`undamped`)."""
     largest: float = Field(8.0, gt=0, le=1e6)

@@ -1,4 +1,4 @@
-"""The normalisation factor that turns shares, which sum to 1, into scaling coefficients (P4; section `[normalisation]`).
+"""The factor that turns shares, which sum to 1, into scaling coefficients (P4; section `[normalisation]`).
 
 A factor of 1 multiplies every equal client's step by the size of its group. `survivors` gives equal clients a
 coefficient of 1; `harmonic` keeps the group's mean step whatever the scores.

@@ -1,8 +1,8 @@
 """The seam between the two readings of "update weight" (section `[weights]`).
 
-P3 and P5 give a client's target update weight as `w - (learning_rate / c) * loss_information(w)`. Read `w` as the model
-weights and the client takes a smaller step the more suspicious it is; read `w` as the client's weight in its group's sum
-and suspicion slows how fast that weight changes. Both are implemented, behind this one interface.
+P3 and P5 give a client's target update weight as `w - (learning_rate / c) * loss_information(w)`. Read `w` as the
+model weights and the client takes a smaller step the more suspicious it is; read `w` as the client's weight in its
+group's sum and suspicion slows how fast that weight changes. Both are implemented, behind this one interface.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Scaling:
     coefficient: NDArray[np.float64]
 
 
-# With no lower bound a coefficient of 0 would divide by 0; the step is then enormous, as the description has it, but a number.
+# With no lower bound a coefficient of 0 would divide by 0; so the step is enormous, as described, but a number.
 _SMALLEST = 1e-30
 
 
@@ -69,7 +69,9 @@ def scale(
     # All products zero: nobody is suspicious, so everybody is equal.
     share = products / total if total > 0 else np.full(len(products), 1.0 / max(len(products), 1))
     raw = _times(share, normalisation.factor(share))
-    return Scaling(share=share, raw_coefficient=raw, coefficient=np.clip(raw, max(bounds.lower, _SMALLEST), bounds.upper))
+    return Scaling(
+        share=share, raw_coefficient=raw, coefficient=np.clip(raw, max(bounds.lower, _SMALLEST), bounds.upper)
+    )
 
 
 def _times(share: NDArray[np.float64], factor: float) -> NDArray[np.float64]:
