@@ -5,7 +5,7 @@ Layer 4, and no MPI: the group aggregator sees its own clients' uploads and scor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -39,7 +39,7 @@ class ScoredGroup:
 
     Attributes:
         group: Its number.
-        first: First model updates as trained.
+        first: Local training: clients, samples, losses; its updates are dropped once they are scored.
         uploads: First model updates as the aggregator uses them: perturbed, forged, clipped, float32 [clients, params].
         true_norms: Norms as trained, float64 [clients].
         norms: Norms as uploaded, before the aggregator's clip, float64 [clients].
@@ -111,7 +111,8 @@ def train_and_score(
     weights = clients.look_up("weight", members)
     return ScoredGroup(
         group=group,
-        first=first,
+        # Updates as trained are needed no longer: a rank may hold the uploads of all its groups, but not twice.
+        first=replace(first, updates=uploads.new_zeros(0)),
         uploads=uploads,
         true_norms=row_norms(first.updates).cpu().numpy(),
         norms=norms,

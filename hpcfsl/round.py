@@ -136,8 +136,7 @@ def _in_group_order(pairs: list[tuple[int, NDArray[np.float64]]]) -> NDArray[np.
 
 def _without_uploads(summed: SummedGroup) -> SummedGroup:
     none = summed.scored.uploads.new_zeros(0)
-    first = replace(summed.scored.first, updates=none)
-    return replace(summed, scored=replace(summed.scored, uploads=none, first=first))
+    return replace(summed, scored=replace(summed.scored, uploads=none))
 
 
 def _gather_masses(world: World, groups: tuple[SummedGroup, ...], planned: int) -> GroupMasses:
