@@ -145,11 +145,13 @@ def load_checkpoint(folder: RunFolder, path: Path) -> LoadedCheckpoint:
     header = read_header(path)
     verify_files(folder, header.files)
     with reading(path) as file:
-        arrays = {bytes(entry.attrs["name"]).decode(): entry[()] for entry in file["arrays"].values()}
+        entries = [(bytes(entry.attrs["name"]).decode(), entry) for entry in file["arrays"].values()]
+        # With its type: a single text read by itself has only the width of its letters.
+        arrays = {name: np.asarray(entry[()], dtype=entry.dtype) for name, entry in entries}
     state = Checkpoint(
         next_round=header.next_round,
         weights=read_weights(path),
-        arrays={name: np.asarray(array) for name, array in arrays.items()},
+        arrays=arrays,
         config_text=header.texts.config_text,
         segment_start=header.segment_start,
     )

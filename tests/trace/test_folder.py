@@ -33,7 +33,9 @@ def test_create_makes_all_folders_and_may_be_repeated(folder: RunFolder) -> None
 
 def test_create_under_a_file_names_the_path_and_the_fix(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(RunFolderError, match=r"file/run: not a directory; choose a path whose parents are folders") as info:
+    with pytest.raises(
+        RunFolderError, match=r"file/run: not a directory; choose a path whose parents are folders"
+    ) as info:
         RunFolder(tmp_path / "file" / "run").create()
     assert "\n" not in str(info.value)
 
@@ -104,7 +106,10 @@ def test_file_system_without_locks(folder: RunFolder, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(RunFolderError, match=r"lock: no locks available; choose a file system with file locks"), folder.lock():
+    with (
+        pytest.raises(RunFolderError, match=r"lock: no locks available; choose a file system with file locks"),
+        folder.lock(),
+    ):
         pass
 
 

@@ -194,7 +194,9 @@ def test_a_rank_that_cannot_write_stops_all(maker, tmp_path: Path, monkeypatch: 
     assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
-def test_root_that_cannot_write_the_checkpoint_stops_all(maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_that_cannot_write_the_checkpoint_stops_all(
+    maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(path: Path, data: bytes) -> None:
         raise RunFolderError(f"{path.name}: full")
 
@@ -206,7 +208,7 @@ def test_root_that_cannot_write_the_checkpoint_stops_all(maker, tmp_path: Path, 
 def test_writer_on_a_damaged_checkpoint(maker, tmp_path: Path) -> None:
     maker.run(tmp_path)
     (tmp_path / "checkpoints" / "round_000005.h5").write_bytes(b"nothing")
-    with pytest.raises(RunFolderError, match="round_000005.h5: damaged"):
+    with pytest.raises(RunFolderError, match=r"round_000005.h5: damaged"):
         maker.writer(tmp_path)
 
 
