@@ -211,7 +211,7 @@ def test_a_cut_at_any_write_loses_nothing_committed(
             patch.setattr("hpcfsl.trace.files.write_atomic", wrapped)
             patch.setattr("hpcfsl.trace.checkpoint.write_atomic", wrapped)
             try:
-                maker.run(run, buffer_bytes=700)
+                maker.run(run, buffer_bytes=1 << 20)
                 total = writes
             except Cut:
                 pass
