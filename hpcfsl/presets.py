@@ -11,7 +11,7 @@ from typing import Any
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "hardened": {
         "groups": {"rule": "random", "min_survivors": 2},
-        "score": {"rule": "composite", "half": "both"},
+        "score": {"rule": "composite", "half": "both", "memory": 0.8},
         "threshold": {"rule": "mad", "scope": "pooled", "k": 3.0, "max_excluded": 0.5},
         "influence": {"rule": "norm"},
         "normalisation": {"rule": "survivors"},

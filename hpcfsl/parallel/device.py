@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from hpcfsl.errors import ConfigError
@@ -15,6 +17,8 @@ def device_of_rank(setting: str, local_rank: int) -> torch.device:
     """
     count = torch.cuda.device_count() if setting != "cpu" else 0
     if count:
+        # Read by cuBLAS when CUDA starts, which is later than this; without it matrix products are not reproducible.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
         torch.backends.cuda.matmul.allow_tf32 = False
         return torch.device("cuda", local_rank % count)
