@@ -58,13 +58,16 @@ def credit_scores(rule: str, updates: Vector) -> Vector:
     length = np.maximum(over_median(norms), 1 / over_median(norms))
     pairs = np.linalg.norm(rows[:, None] - rows[None], axis=2)
     nearest = np.sort(pairs, axis=1)[:, 1]
-    alike = np.median(nearest) / np.maximum(nearest, np.median(nearest) / 1e6)
+    usual = np.median(nearest)
+    alike = usual / np.maximum(nearest, usual / 1e6) if usual > 0 else np.ones(len(rows))
     scores[finite] = np.max([over_median(part) for part in (distance, direction, length, alike)], axis=0)
     return scores
 
 
 def over_median(values: Vector) -> Vector:
-    """Return values as multiples of their median, at most a million."""
+    """Return values as multiples of their median, at most a million; over a median of 0 zeros are 1."""
+    if np.median(values) == 0:
+        return np.where(values > 0, 1e6, 1.0)
     return np.asarray(np.minimum(values / np.median(values), 1e6))
 
 
@@ -76,7 +79,7 @@ def keep(threshold: Mapping[str, Any], scores: Vector, pool: Vector) -> NDArray[
         tau = middle + threshold["k"] * 1.4826 * max(np.median(abs(seen - middle)), threshold["floor"] * middle)
     if len(own) > 2 and threshold["rule"] == "mean-std":
         tau = seen.mean() + threshold["k"] * seen.std()
-    while threshold["max_excluded"] < 1 and (own > tau).sum() >= threshold["max_excluded"] * len(own):
+    while threshold["max_excluded"] < 1 and any(own > tau) and np.mean(own > tau) >= threshold["max_excluded"]:
         tau = own[own > tau][0]
     return np.isfinite(scores) & (scores <= tau)
 
@@ -101,7 +104,8 @@ def second_update(
     coefficients = np.clip(shares * factor, max(method["bounds"]["lower"], 1e-30), method["bounds"]["upper"])
     steps = samples[kept] / samples[kept].sum() / coefficients
     total: Vector = sum(step * update for step, update in zip(steps, updates[kept], strict=True))
-    return total.astype(np.float32).astype(np.float64)  # what a group sends is float32
+    with np.errstate(over="ignore"):  # without bounds a step may be enormous; the group then withholds its update
+        return total.astype(np.float32).astype(np.float64)  # what a group sends is float32
 
 
 def across_groups(rule: Mapping[str, Any], points: Vector, masses: Vector) -> Vector:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 # Coordinates handled together: a block of 50 clients in float64 is 6 MB.
 BLOCK = 16_384
+# Squared distances below this share of the squared lengths are rounding: distances a millionth of the lengths.
+_COPY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +51,11 @@ class Evidence:
 
     @property
     def pair_distances(self) -> NDArray[np.float64]:
-        """Distance between each two updates, [clients, clients]."""
-        square = np.diag(self.gram)
-        return np.sqrt(np.maximum(square[:, None] + square[None, :] - 2.0 * self.gram, 0.0))
+        """Distance between each two updates, [clients, clients]; exactly 0 between copies."""
+        lengths = np.diag(self.gram)[:, None] + np.diag(self.gram)[None, :]
+        square = lengths - 2.0 * self.gram
+        # Copies cancel but for rounding, and what rounding leaves must not be compared with anything.
+        return np.sqrt(np.where(square > _COPY * lengths, square, 0.0))
 
 
 def collect_evidence(updates: torch.Tensor, norms: NDArray[np.float64]) -> Evidence:
