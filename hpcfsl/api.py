@@ -15,8 +15,10 @@ from hpcfsl.config import Config, resolve
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import DataError
 from hpcfsl.parallel.communicator import agree
+from hpcfsl.parallel.failure import failing_together
 from hpcfsl.parallel.mpi import connect
 from hpcfsl.simulation import Listener, simulate
+from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.reader import Run
 from hpcfsl.trace.reader import open as open_run
@@ -50,11 +52,12 @@ def run(
     Raises:
         UserError: Settings, data or folder do not allow the run.
     """
-    communicator = connect()
-    resolved = agree(communicator, lambda: config if isinstance(config, Config) else resolve(config))
-    dataset = agree(communicator, lambda: _dataset(inputs, targets, owners))
-    simulate(resolved, RunFolder(out), communicator, dataset=dataset, module=model, listener=listener)
-    communicator.barrier()
+    communicator, folder, watch = connect(), RunFolder(out), Stopwatch()
+    with failing_together(folder, communicator, watch):
+        resolved = agree(communicator, lambda: config if isinstance(config, Config) else resolve(config))
+        watch.set_deadline(resolved.run.deadline_seconds)
+        dataset = agree(communicator, lambda: _dataset(inputs, targets, owners))
+        simulate(resolved, folder, communicator, dataset=dataset, module=model, listener=listener, watch=watch)
     return open_run(out)
 
 

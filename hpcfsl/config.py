@@ -7,6 +7,7 @@ preset, and checks what spans several of them.
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -40,8 +41,8 @@ class RunSettings(Settings):
     """How long, from which seed, and how safely (section `[run]`)."""
 
     preset: Literal["hardened", "literal", "averaging"] = "hardened"
-    """Defaults for the method's sections: `hardened` (guards on), `literal` (the description's words and nothing more) or
-    `averaging` (plain federated averaging, the baseline)."""
+    """Defaults for the method's sections: `hardened` (guards on), `literal` (the description's words and nothing more)
+    or `averaging` (plain federated averaging, the baseline)."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Key of all randomness."""
     rounds: int = Field(10, ge=1, lt=2**31)
@@ -49,7 +50,7 @@ class RunSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs; `auto` takes the GPU of this rank where there is one."""
     threads: int = Field(1, ge=1, le=1024)
-    """Threads of each rank. Matrix products have other bits at another number, so it is fixed here, not by the machine."""
+    """Threads of each rank. Matrix products have other bits at another number, so the machine does not choose it."""
     checkpoint_rounds: int = execution(50, ge=1)
     """Commit trace and checkpoint at least every so many rounds."""
     checkpoint_seconds: float = execution(600.0, gt=0)
@@ -120,6 +121,9 @@ class Config:
 
 Section = Registry[Any] | type[Settings]
 
+# Tables and arrays inside a section; no setting has more than one.
+_DEEPEST = 8
+
 SECTIONS: dict[str, Section] = {
     "run": RunSettings,
     "data": sources,
@@ -162,10 +166,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Config:
 
 def load_text(text: str, overrides: tuple[str, ...] = ()) -> Config:
     """Return the configuration that a TOML text gives; see `load`."""
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(one_line(f"not valid TOML: {error}")) from None
+    tree = _read_toml(text)
     for override in overrides:
         _apply(tree, override)
     return resolve(tree)
@@ -180,9 +181,12 @@ def resolve(tree: Mapping[str, Any]) -> Config:
     for name, table in tree.items():
         if name not in SECTIONS:
             raise ConfigError(name, table, suggest(name, list(SECTIONS)))
+        _check_numbers(table, name)
     run = parse(RunSettings, tree.get("run", {}), "run")
     preset = PRESETS[run.preset]
-    sections = {name: _parse_section(name, tree.get(name, {}), preset.get(name, {})) for name in SECTIONS if name != "run"}
+    sections: dict[str, Any] = {
+        name: _parse_section(name, tree.get(name, {}), preset.get(name, {})) for name in SECTIONS if name != "run"
+    }
     config = Config(run=run, **sections)
     _check_together(config)
     return config
@@ -236,14 +240,23 @@ def _parse_section(name: str, table: Any, defaults: Mapping[str, Any]) -> Settin
     return result
 
 
+def _read_toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise UserError("not valid TOML: its tables or arrays are nested too deeply") from None
+    except ValueError as error:  # not TOML, or a whole number of thousands of digits
+        raise UserError(one_line(f"not valid TOML: {error}")) from None
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
-        raise UserError(f"--set {override}: write it as section.key=value")
+        raise UserError(one_line(f"--set {override}: write it as section.key=value"))
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = _read_toml(f"value = {text}")["value"]
+    except UserError:
         value = text  # a bare word is a string, so that no shell needs two layers of quotes
     table = tree.setdefault(section, {})
     if not isinstance(table, dict):
@@ -251,16 +264,32 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     table[name] = value
 
 
+def _check_numbers(value: object, key: str, depth: int = 0) -> None:
+    """Refuse what TOML can say and no setting can be: NaN, infinities, whole numbers beyond 64 bits, deep nesting."""
+    if depth > _DEEPEST:
+        raise ConfigError(key, "...", "is nested too deeply; no setting is")
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _check_numbers(inner, f"{key}.{name}", depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_numbers(inner, key, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(key, value, "must be a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        # In base 16, because Python writes no decimal number of thousands of digits.
+        raise ConfigError(key, hex(value), "must be a number of at most 64 bits")
+
+
 def _check_together(config: Config) -> None:
     """Refuse combinations of sections that cannot work, whatever the data."""
-    bounds = config.bounds
+    bounds, evaluation, half = config.bounds, config.evaluation, config.score.half
     if bounds.lower > bounds.upper:
         raise ConfigError("bounds.lower", bounds.lower, f"must not exceed bounds.upper = {bounds.upper}")
-    if not config.protocol.cuts and config.score.half != "both":
-        raise ConfigError("score.half", config.score.half, f"protocol {config.protocol.name!r} has no halves; use 'both'")
+    if not config.protocol.cuts and half != "both":
+        raise ConfigError("score.half", half, f"protocol {config.protocol.name!r} has no halves; use 'both'")
     if config.run.preset == "hardened" and bounds.sum_over == "all":
-        raise ConfigError("bounds.sum_over", "all", "an excluded client may change nobody's step under the hardened preset; use 'survivors' or run.preset = 'literal'")
-    if config.evaluation.clients and not config.evaluation.clients_every:
-        raise ConfigError("evaluation.clients", config.evaluation.clients, "does nothing unless evaluation.clients_every is 1 or more")
-    if config.score.memory and config.participation.rule != "all" and config.threshold.rule == "none" and config.bounds.lower == config.bounds.upper:
-        raise ConfigError("score.memory", config.score.memory, "credit scores bear on nothing here; set a threshold or bounds")
+        fix = "lets an excluded client change the others' steps; use 'survivors', or run.preset = 'literal'"
+        raise ConfigError("bounds.sum_over", bounds.sum_over, fix)
+    if evaluation.clients and not evaluation.clients_every:
+        raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")

@@ -134,8 +134,9 @@ def _most_excluded(run: Run) -> list[tuple[int, int, str]]:
 
 def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     totals = ("up", "down")
-    kinds = ", ".join(f"{name.replace('_', ' ')} {_size(n)}" for name, n in tree["bytes"].items() if n and name not in totals)
-    yield "bytes", f"up {_size(tree['bytes']['up'])}, down {_size(tree['bytes']['down'])} ({kinds})"
+    counts = tree["bytes"]
+    kinds = ", ".join(f"{name.replace('_', ' ')} {_size(n)}" for name, n in counts.items() if n and name not in totals)
+    yield "bytes", f"up {_size(counts['up'])}, down {_size(counts['down'])} ({kinds})"
     seconds = tree["seconds"]
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds["by_phase"].items() if value >= 0.05)
     yield "seconds", f"{seconds['total']:.1f} on {tree['ranks']['count']} ranks ({phases})"

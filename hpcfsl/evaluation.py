@@ -51,7 +51,12 @@ def evaluate_round(world: World, weights: torch.Tensor, round: int) -> Evaluatio
     columns = np.array(rows, np.float64).reshape(len(rows), 4).T
     clients, samples, correct = (column.astype(np.int64) for column in columns[:3])
     return Evaluation(
-        accuracy=accuracy, loss=loss, clients=clients, samples=samples, correct=correct, client_loss=columns[3] / samples
+        accuracy=accuracy,
+        loss=loss,
+        clients=clients,
+        samples=samples,
+        correct=correct,
+        client_loss=columns[3] / samples,
     )
 
 
@@ -92,4 +97,5 @@ def _test_clients(world: World, weights: torch.Tensor) -> list[tuple[int, int, i
 def _evaluate(
     world: World, weights: torch.Tensor, inputs: NDArray[np.float32], targets: NDArray[np.int64]
 ) -> tuple[int, float]:
-    return evaluate(world.model, weights, torch.from_numpy(inputs).to(world.device), torch.from_numpy(targets).to(world.device))
+    inputs_there, targets_there = (torch.from_numpy(values).to(world.device) for values in (inputs, targets))
+    return evaluate(world.model, weights, inputs_there, targets_there)

@@ -1,21 +1,21 @@
-"""Starts a run from the command line on every rank, and makes sure that one rank's failure ends all of them.
+"""Starts a run from the command line on every rank, and says how it ended.
 
-Layer 5. An exception on one rank would leave the others waiting in a collective for ever. So whatever escapes is
-written down by the rank it happened on, and that rank then ends the whole job.
+Layer 5. Only root prints what all ranks know; what happens on one rank alone, that rank prints before it ends the
+others (`hpcfsl.parallel.failure`).
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from hpcfsl.config import load
 from hpcfsl.display import make_listener, print_result
 from hpcfsl.errors import UserError, one_line
-from hpcfsl.parallel.communicator import AgreedError, Communicator, agree
+from hpcfsl.parallel.communicator import Communicator, agree
+from hpcfsl.parallel.failure import failing_together
 from hpcfsl.parallel.mpi import connect
 from hpcfsl.provenance import package_versions, processor_name
 from hpcfsl.simulation import simulate
@@ -25,7 +25,9 @@ from hpcfsl.trace.reader import open as open_run
 
 
 def launch(path: Path, out: Path, overrides: tuple[str, ...]) -> int:
-    """Collective. Run a configuration and return the exit status: 0 done, 2 a user's mistake, 3 stopped on request.
+    """Collective. Run a configuration and return the exit status.
+
+    0 done, 2 a user's mistake, 3 stopped on request, 130 interrupted from the keyboard; other failures raise.
 
     Args:
         path: The configuration file.
@@ -34,17 +36,15 @@ def launch(path: Path, out: Path, overrides: tuple[str, ...]) -> int:
     """
     communicator, folder, watch = connect(), RunFolder(out), Stopwatch()
     try:
-        status = _run(path, folder, overrides, communicator, watch)
-    except AgreedError as error:
-        if communicator.rank == 0:
-            print(f"hpcfsl: {error}", file=sys.stderr)
-        return 2
-    except BaseException as error:
-        _fail(folder, communicator, watch, error)
-        raise
-    if communicator.rank == 0:
-        print_result(open_run(out), status)
-    return 0 if status == "finished" else 3
+        with failing_together(folder, communicator, watch):
+            status = _run(path, folder, overrides, communicator, watch)
+            return _leave(communicator, 0 if status == "finished" else 3, lambda: print_result(open_run(out), status))
+    except UserError as error:
+        text = f"hpcfsl: {one_line(str(error))}"
+        return _leave(communicator, 2, lambda: print(text, file=sys.stderr))
+    except KeyboardInterrupt:
+        print("hpcfsl: interrupted; the same command continues the run", file=sys.stderr)
+        return 130
 
 
 def describe_machine() -> dict[str, str]:
@@ -76,20 +76,14 @@ def _run(
         return simulate(config, folder, communicator, listener=listener, watch=watch)
 
 
-def _fail(folder: RunFolder, communicator: Communicator, watch: Stopwatch, error: BaseException) -> None:
-    """Write down what happened on this rank and end all ranks."""
-    code = 2 if isinstance(error, UserError) else 1
-    where = f"rank {communicator.rank}, phase {watch.current}"
-    print(f"hpcfsl: {where}: {one_line(f'{type(error).__name__}: {error}')}", file=sys.stderr)
-    if code == 1:
-        traceback.print_exception(error)
-    try:
-        record = {"failure": one_line(str(error)), "type": type(error).__name__, "rank": communicator.rank, "phase": watch.current}
-        if folder.config.exists():
-            folder.add_progress(json.dumps(record))
-            folder.set_status("failed")
-    except (OSError, UserError) as second:
-        print(f"hpcfsl: {where}: the failure could not be written down: {one_line(str(second))}", file=sys.stderr)
-    sys.stderr.flush()
-    if communicator.size > 1:
-        communicator.abort(code)
+def _leave(communicator: Communicator, code: int, tell: Callable[[], None]) -> int:
+    """Collective. Let root tell how it ended, then return `code` on all ranks.
+
+    Launchers kill the other ranks once one ends with a status that is not 0, so nobody leaves before root is done.
+    """
+    if communicator.rank == 0:
+        tell()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    communicator.barrier()
+    return code

@@ -153,9 +153,7 @@ def evaluation_rows(round: int, evaluation: Evaluation) -> Rows:
     }
 
 
-def round_row(
-    tables: dict[str, Rows], state: State, outcome: Outcome, evaluation: Evaluation, seconds: float
-) -> Rows:
+def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluation: Evaluation, seconds: float) -> Rows:
     """Return the round's own row, from the rows of its clients and groups."""
     clients, groups = tables["participation"], tables["group_rounds"]
     out = np.isin(clients["status"], [EXCLUDED, NON_FINITE])
@@ -250,8 +248,9 @@ def _norm_and_distance(group: SummedGroup, outcome: Outcome) -> tuple[float, flo
     if group.update is None:
         return float("nan"), float("nan")
     second = group.update.cpu().double()
-    distance = float("nan") if outcome.update is None else float(torch.linalg.vector_norm(second - outcome.update.double()))
-    return float(torch.linalg.vector_norm(second)), distance
+    if outcome.update is None:
+        return _norm(second), float("nan")
+    return _norm(second), _norm(second - outcome.update.double())
 
 
 def _norm(update: torch.Tensor | None) -> float:

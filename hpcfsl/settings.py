@@ -108,8 +108,8 @@ class Registry(Generic[S]):
         return parse(self.get(name), tree, self.kind)
 
     def json_schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of the section: one alternative a choice."""
-        return {"oneOf": [self.get(name).model_json_schema() for name in self.names()]}
+        """Return the JSON Schema of the section: one alternative a choice; several fit where the choice is left out."""
+        return {"anyOf": [self.get(name).model_json_schema() for name in self.names()]}
 
     def _all(self) -> dict[str, type[S]]:
         if not self._outside_loaded:

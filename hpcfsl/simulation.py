@@ -87,13 +87,13 @@ def simulate(
         agree(communicator, lambda: _hold(folder, communicator, held))
         loaded = agree(communicator, lambda: _load(config, folder))
         if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
+            agree(communicator, lambda: _set_status(folder, communicator, "finished"))
             return "finished"
         world = agree(communicator, lambda: build_world(config, communicator, dataset=dataset, module=module))
         agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
         run = _Run(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
         status = run.until_done()
-        if communicator.rank == 0:
-            folder.set_status(status)
+        agree(communicator, lambda: _set_status(folder, communicator, status))
         return status
 
 
@@ -101,14 +101,20 @@ class _Run:
     """One start of a run: its state, its trace, its cadence."""
 
     def __init__(
-        self, world: World, folder: RunFolder, loaded: LoadedCheckpoint | None, watch: Stopwatch, listener: Listener | None
+        self,
+        world: World,
+        folder: RunFolder,
+        loaded: LoadedCheckpoint | None,
+        watch: Stopwatch,
+        listener: Listener | None,
     ) -> None:
         self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
         self._root = world.communicator.rank == 0
         self._next, self._state = (0, _initial_state(world)) if loaded is None else _restore(world, loaded)
         self._segment_start, self._committed_at = self._next, time.monotonic()
         self._writer = _make_writer(world, folder)
-        self._events = [event_row(self._next, "start", f"{world.communicator.size} ranks, executor {world.executor.name}")]
+        start = f"{world.communicator.size} ranks, executor {world.executor.name}"
+        self._events = [event_row(self._next, "start", start)]
         self._events += [event_row(self._next, "warning", text) for text in (loaded.warnings if loaded else ())]
         self._ranks = world.communicator.gather_root(rank_row(world, self._next))
 
@@ -153,7 +159,8 @@ class _Run:
         if settings.updates == "group":
             for group in outcome.groups:
                 if group.update is not None:
-                    self._writer.add_update(round=outcome.round, group=group.scored.group, vector=group.update.cpu().numpy())
+                    vector = group.update.cpu().numpy()
+                    self._writer.add_update(round=outcome.round, group=group.scored.group, vector=vector)
 
     def _tell(self, record: RoundRecord) -> None:
         """Hand the record to the trace, the progress file and the listener (root)."""
@@ -199,6 +206,12 @@ def _hold(folder: RunFolder, communicator: Communicator, held: contextlib.ExitSt
         held.enter_context(folder.lock())
 
 
+def _set_status(folder: RunFolder, communicator: Communicator, status: Status) -> None:
+    """Write the status (root); a start that was cut off between its last commit and here left another one."""
+    if communicator.rank == 0:
+        folder.set_status(status)
+
+
 def _load(config: Config, folder: RunFolder) -> LoadedCheckpoint | None:
     """Return where the run left off.
 
@@ -241,9 +254,7 @@ def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
 
 def _initial_state(world: World) -> State:
     weights = world.model.initial_weights(world.config.run.seed).to(world.device)
-    return State(
-        weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=()
-    )
+    return State(weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=())
 
 
 def _state_arrays(state: State) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ attackers, the ranks. A user's own module or data take the place of the configur
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,12 @@ from hpcfsl.config import Config
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
 from hpcfsl.data.population import Population
-from hpcfsl.errors import ConfigError
+from hpcfsl.errors import ConfigError, UserError, one_line
+from hpcfsl.models import Model
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.device import device_of_rank
+from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
 
 _SLICE = 1_000_000
@@ -65,14 +68,25 @@ def build_world(
     Raises:
         UserError: Data that cannot be read, or settings that do not fit them.
     """
+    try:
+        return _build(config, communicator, dataset, module)
+    except MemoryError as error:
+        fix = "choose smaller data or a smaller model, or start fewer ranks on this machine"
+        raise UserError(one_line(f"out of memory while data and model were made ({error}): {fix}")) from None
+
+
+def _build(
+    config: Config, communicator: Communicator, dataset: Dataset | None, module: torch.nn.Module | None
+) -> World:
     torch.set_num_threads(config.run.threads)
     device = device_of_rank(config.run.device, communicator.local_rank)
     dataset = dataset or config.data.load(config.run.seed)
     population = config.partition.divide(dataset, config.run.seed)
+    total, largest = _count_samples(population)
+    _check_fit(config, population, largest)
     feed = Feed(dataset=dataset, population=population, standardise=config.data.standardise)
-    module = module or config.model.build(feed.sample_shape, feed.num_classes)
+    module = module or _build_model(config.model, feed)
     model = split(module, config.model.cut if config.protocol.cuts else "none", feed.sample_shape)
-    _check_fit(config, population)
     return World(
         config=config,
         population=population,
@@ -82,27 +96,47 @@ def build_world(
         communicator=communicator,
         device=device,
         attackers=config.threat.choose(population.num_clients, config.run.seed),
-        mean_samples=_mean_samples(population),
+        mean_samples=total / population.num_clients,
     )
 
 
-def _check_fit(config: Config, population: Population) -> None:
-    """Refuse settings that the population cannot meet."""
-    participants = len(config.participation.draw(population.num_clients, config.run.seed, 0))
-    if config.groups.number > participants:
-        raise ConfigError("groups.number", config.groups.number, f"only {participants} clients take part in a round; use fewer groups or more clients")
-    if config.evaluation.clients > population.num_clients:
-        raise ConfigError("evaluation.clients", config.evaluation.clients, f"there are only {population.num_clients} clients")
-    largest = max(int(population.train_counts(ids).max()) for ids in _client_slices(population))
-    if config.training.batch_size > largest:
-        raise ConfigError("training.batch_size", config.training.batch_size, f"the largest client has {largest} training samples; use at most that")
+def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:
+    with torch.device("meta"):  # counts parameters without making them
+        size = 4 * sum(
+            parameter.numel() for parameter in settings.build(feed.sample_shape, feed.num_classes).parameters()
+        )
+    memory = memory_bytes()
+    if size > memory:
+        fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
+        raise ConfigError("model.name", settings.model_dump()["name"], fix)
+    return settings.build(feed.sample_shape, feed.num_classes)
 
 
-def _mean_samples(population: Population) -> float:
-    total = sum(int(population.train_counts(ids).sum()) for ids in _client_slices(population))
-    return total / population.num_clients
-
-
-def _client_slices(population: Population) -> list[NDArray[np.int64]]:
+def _check_fit(config: Config, population: Population, largest: int) -> None:
+    """Refuse settings that the population cannot meet; `largest` is the most training samples of a client."""
     count = population.num_clients
-    return [np.arange(first, min(first + _SLICE, count)) for first in range(0, count, _SLICE)]
+    participants = len(config.participation.draw(count, config.run.seed, 0))
+    groups, evaluated, batch = config.groups.number, config.evaluation.clients, config.training.batch_size
+    if groups > participants:
+        fix = f"only {participants} clients take part in a round; use fewer groups or more clients"
+        raise ConfigError("groups.number", groups, fix)
+    if evaluated > count:
+        raise ConfigError("evaluation.clients", evaluated, f"there are only {count} clients")
+    if batch > largest:
+        fix = f"the largest client has {largest} training samples; use at most that"
+        raise ConfigError("training.batch_size", batch, fix)
+
+
+def _count_samples(population: Population) -> tuple[int, int]:
+    """Return the training samples of all clients together and of the largest one."""
+    total = largest = 0
+    for ids in _client_slices(population):
+        counts = population.train_counts(ids)
+        total, largest = total + int(counts.sum()), max(largest, int(counts.max()))
+    return total, largest
+
+
+def _client_slices(population: Population) -> Iterator[NDArray[np.int64]]:
+    count = population.num_clients
+    for first in range(0, count, _SLICE):
+        yield np.arange(first, min(first + _SLICE, count))

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # tests/support, whichever way pytest was started
 
+CHOICE_KEYS = {"source", "rule", "name", "attack", "reading"}
 Tree = dict[str, dict[str, Any]]
 
 TINY: Tree = {
@@ -41,12 +42,15 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny() -> Callable[..., Tree]:
-    """Return a maker of configurations that run in milliseconds; keyword arguments change whole sections."""
+    """Return a maker of configurations that run in milliseconds.
+
+    A keyword argument changes a section, or takes its place where it names another choice.
+    """
 
     def make(**sections: dict[str, Any]) -> Tree:
         tree = copy.deepcopy(TINY)
         for name, changes in sections.items():
-            tree[name] = {**tree.get(name, {}), **changes}
+            tree[name] = changes if CHOICE_KEYS & set(changes) else {**tree.get(name, {}), **changes}
         return tree
 
     return make

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcfsl.errors import UserError
+from hpcfsl.errors import UserError, one_line
 from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 
 T = TypeVar("T")
@@ -87,15 +87,16 @@ def connect() -> Communicator:
     """Collective. Return the communicator of this process: MPI's world under a launcher, else one rank.
 
     Raises:
-        UserError: A launcher started N ranks but MPI sees one (the launcher belongs to another MPI), or mpi4py is missing.
+        UserError: A launcher started N ranks but MPI sees one (it belongs to another MPI), or mpi4py does not load.
     """
     expected = launcher_size()
     if expected is None:
         return SerialCommunicator()
     try:
         world = MpiCommunicator()
-    except ImportError as error:
-        raise UserError(f"started by an MPI launcher, but mpi4py does not load ({error}): install hpcfsl[run]") from None
+    except (ImportError, RuntimeError) as error:
+        problem = f"started by an MPI launcher, but mpi4py does not load ({error}): install hpcfsl[run]"
+        raise UserError(one_line(problem)) from None
     if world.size != expected:
         raise UserError(
             f"the launcher started {expected} ranks, but MPI sees {world.size}: mpirun and mpi4py use different MPI "

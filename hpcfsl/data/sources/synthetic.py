@@ -7,6 +7,7 @@ which makes hundreds of millions in seconds; numpy may change that stream betwee
 
 from __future__ import annotations
 
+from math import prod
 from typing import Annotated, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
+from hpcfsl.errors import ConfigError
+from hpcfsl.provenance import memory_bytes
 from hpcfsl.seeding import Purpose, random_key
 
 _CENTRES, _TRAIN, _TEST = 0, 1, 2
@@ -46,7 +49,15 @@ class Synthetic(Source):
     """Standard deviation of a cloud, where centres have 1; small clouds are easy to tell apart."""
 
     def load(self, seed: int) -> Dataset:
-        """Return the generated data, float32 [samples, *shape]."""
+        """Return the generated data, float32 [samples, *shape].
+
+        Raises:
+            ConfigError: They would not fit into this machine's memory.
+        """
+        size, memory = 4 * (self.samples + self.test_samples) * prod(self.shape), memory_bytes()
+        if size > memory:
+            fix = f"with data.shape they take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; make fewer"
+            raise ConfigError("data.samples", self.samples, fix)
         owners = min(self.owners, self.samples)
         inputs, targets = self._generate(seed, _TRAIN, self.samples)
         test_inputs, test_targets = self._generate(seed, _TEST, self.test_samples)
