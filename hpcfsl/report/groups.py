@@ -85,10 +85,9 @@ def _over_rounds(axes: Axes, share: NDArray[np.float64], coefficient: NDArray[np
     held = np.array([coefficient[part][captured[part]].sum() for part in rows])
     x = evenly(len(rows), MAX_LINE_POINTS)
     style: dict[str, Any] = {"marker": marker_of(x.size), "markersize": 4}
-    axes.plot(
-        x, 100 * alike[x], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="captured share of groups", **style
-    )
     axes.plot(x, 100 * held[x], color=ATTACKER, label="part of captured groups in the global update", **style)
+    axes.plot(x, 100 * alike[x], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="captured share of groups")
     axes.set_ylabel("captured groups (%)")
-    axes.set_ylim(-2, 102)
+    top = float(np.nanmax([*alike, *held], initial=0))
+    axes.set_ylim(-2, max(10.0, 107 * top))
     round_axis(axes, len(rows))

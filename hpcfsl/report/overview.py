@@ -33,7 +33,7 @@ def cards(view: View) -> Cards:
         (percent(found.true_positive), "of attackers' updates excluded"),
         (percent(found.false_positive), "of honest updates excluded"),
         (byte_size(float(rounds["bytes_up"].sum() + rounds["bytes_down"].sum())), "exchanged"),
-        (duration(float(rounds["seconds"].sum())), f"for {count(view.num_rounds)} rounds"),
+        (duration(float(rounds["seconds"].sum())), f"for {count(view.num_rounds)} round{'s' * (view.num_rounds != 1)}"),
     )
     return Cards(label=view.label, status=view.run.status, figures=figures)
 

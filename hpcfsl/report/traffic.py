@@ -46,10 +46,17 @@ def _plot(views: list[View], sizes: list[Sizes]) -> Plot:
                 if way == direction:
                     axes.barh(number + offset, size / factor, 0.36, left=left, color=_COLOUR[kind], label=kind)
                     left += size / factor
-            axes.text(left, number + offset, f" {direction} {left:.3g}", va="center", color=INK, fontsize=8)
+            axes.annotate(
+                f"{direction} {left:.3g}",
+                (left, number + offset),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                color=INK,
+            )
     axes.set_yticks(range(len(views)), [view.label for view in views])
     axes.set_ylim(len(views) - 0.5, -0.5)
-    axes.set_xlim(0, 1.12 * max(totals) / factor)
+    axes.set_xlim(0, 1.12 * max(*totals, 1) / factor)
     axes.grid(False, axis="y")
     axes.set_xlabel(f"bytes, all rounds ({unit})")
     return Plot(
