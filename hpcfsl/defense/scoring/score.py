@@ -94,7 +94,8 @@ def over_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values over their median, at most `RATIO_CAP`; all ones where they are all zero, as equals are."""
     median = float(np.median(values))
     if median > 0:
-        return np.minimum(values / median, RATIO_CAP)
+        with np.errstate(over="ignore"):  # over a denormal median; the cap takes care of it
+            return np.minimum(values / median, RATIO_CAP)
     return np.where(values > 0, RATIO_CAP, 1.0)
 
 

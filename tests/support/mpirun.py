@@ -1,0 +1,106 @@
+"""Starts ranks as a user would, with a time limit; the tests' own process never loads MPI.
+
+The launcher is `mpirun` beside the running Python, else the one on the PATH. The flags follow jobs/lib.sh.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PLUGIN = Path(__file__).parent / "plugin"
+SECONDS = 100.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a job ended: exit status, what it printed, seconds it took."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines on standard error that are ours, not the launcher's."""
+        return [line for line in self.stderr.splitlines() if line.startswith("hpcfsl: ")]
+
+
+@functools.cache
+def find_mpirun() -> str | None:
+    """Return the launcher's path, or None where there is none."""
+    return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+
+
+@functools.cache
+def is_open_mpi() -> bool:
+    """Return whether the launcher is Open MPI's (else it is taken for MPICH's)."""
+    done = subprocess.run([find_mpirun() or "", "--version"], capture_output=True, text=True, check=True, timeout=30)
+    return "Open MPI" in done.stdout
+
+
+def launcher(size: int) -> list[str]:
+    """Return the command that starts `size` ranks; 0 starts the program without a launcher."""
+    if size == 0:
+        return []
+    flags = []
+    if is_open_mpi():
+        flags = ["--bind-to", "none", "--oversubscribe"]
+        flags += ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    return [find_mpirun() or "", "-n", str(size), *flags]
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return the environment of a job on one machine whose cores the ranks share."""
+    hidden = ("OMPI_", "PMI", "HPCFSL_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    path = os.pathsep.join([str(PLUGIN), *filter(None, [kept.get("PYTHONPATH")])])
+    ours = {
+        "OMP_NUM_THREADS": "1",
+        "HPCFSL_PROGRESS": "0",
+        "OMPI_MCA_pml": "ob1",
+        "OMPI_MCA_btl": "self,sm,tcp",
+        "OMPI_MCA_mpi_yield_when_idle": "1",
+        "PYTHONPATH": path,
+    }
+    return {**kept, **ours, **changes}
+
+
+def start(size: int, *arguments: str | Path, **changes: str) -> subprocess.Popen[str]:
+    """Start Python with `arguments` as `size` ranks; `changes` are environment variables."""
+    return subprocess.Popen(
+        [*launcher(size), sys.executable, *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**changes),
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = SECONDS) -> Ended:
+    """Wait for a job; kill all of it and fail where it takes longer than `seconds`."""
+    try:
+        stdout, stderr = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        raise AssertionError(f"still running after {seconds} s\n{stdout}\n{stderr}") from None
+    return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def run_ranks(size: int, *arguments: str | Path, seconds: float = SECONDS, **changes: str) -> Ended:
+    """Start Python with `arguments` as `size` ranks and wait for it."""
+    return finish(start(size, *arguments, **changes), seconds)
+
+
+def run_hpcfsl(size: int, config: Path, out: Path, *options: str, seconds: float = SECONDS, **changes: str) -> Ended:
+    """Run `hpcfsl run CONFIG --out OUT` as `size` ranks and wait for it."""
+    return run_ranks(size, "-m", "hpcfsl", "run", config, "--out", out, *options, seconds=seconds, **changes)
