@@ -151,7 +151,7 @@ def test_norm_influence_takes_the_gain_out_of_scaling(normalisation: str, neutra
         target = sum_group(config, make_scored(config, scaled, np.ones(9))).target
         assert target is not None
         pulls.append(target.factors[0] * np.linalg.norm(scaled[0]))
-    # A share is at most 1, so under `survivors` a coefficient is at most the group's size: exclusion has to do the rest.
+    # Under `survivors` a coefficient is at most the group's size: exclusion has to do the rest.
     assert (pulls[1] < pulls[0]) == neutral
 
 
