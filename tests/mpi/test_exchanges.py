@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.mpirun import run_ranks
+
+PROGRAM = Path(__file__).parent / "programs" / "exchanges.py"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
+def test_every_method_of_the_communicator(size: int) -> None:
+    ended = run_ranks(size, PROGRAM, str(size))
+    assert ended.code == 0, ended.stderr
+    expected = [f"rank {rank} of {size} is content" for rank in range(size)]
+    assert sorted(ended.stdout.splitlines()) == expected

@@ -1,0 +1,141 @@
+"""What goes wrong on one rank ends all of them, at once and in words; and the same command goes on afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+from support.mpirun import environment, finish, is_open_mpi, run_hpcfsl, run_ranks, start
+
+import hpcfsl
+from hpcfsl.config import load, resolve
+from hpcfsl.threats import threats
+from hpcfsl.trace.digest import digest
+
+Maker = Callable[..., dict[str, dict[str, Any]]]
+SECONDS_TO_END = 60.0  # two cores, torch to import, and nobody to wait for
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny: Maker) -> Path:
+    """Return a configuration of six rounds whose clients are in the hands of the fault plug-in."""
+    tree = tiny(run={"rounds": 6, "checkpoint_rounds": 2}, threat={"attack": "fault", "clients": 12})
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(tree))
+    return path
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the digest of the run that nothing happens to, on one rank, in this process."""
+    monkeypatch.syspath_prepend(environment()["PYTHONPATH"].split(os.pathsep)[0])
+    monkeypatch.setattr(threats, "_classes", dict(threats._classes))
+    monkeypatch.setattr(threats, "_outside_loaded", False)
+    return digest(hpcfsl.run(load(config), out=tmp_path / "undisturbed"))
+
+
+class TestOneRankFails:
+    def test_an_exception_ends_all_and_names_rank_and_phase(self, config: Path, tmp_path: Path) -> None:
+        ended = run_hpcfsl(3, config, tmp_path / "run", seconds=SECONDS_TO_END, HPCFSL_FAULT="raise:1:3")
+        assert ended.code == 1
+        assert ended.lines == ["hpcfsl: rank 1, phase train: RuntimeError: the planned fault in two lines"]
+        assert 'raise RuntimeError("the planned fault' in ended.stderr  # a defect shows where it is
+        last = json.loads((tmp_path / "run" / "progress.jsonl").read_text().splitlines()[-1])
+        assert last == {
+            "failure": "the planned fault in two lines",
+            "type": "RuntimeError",
+            "rank": 1,
+            "phase": "train",
+        }
+        assert hpcfsl.open(tmp_path / "run").status == "failed"
+        assert hpcfsl.open(tmp_path / "run").rounds_done == 2
+
+    def test_a_mistake_that_only_one_rank_meets_in_mid_run(self, config: Path, tmp_path: Path) -> None:
+        ended = run_hpcfsl(2, config, tmp_path / "run", seconds=SECONDS_TO_END, HPCFSL_FAULT="mistake:1:1")
+        assert ended.code == 2
+        assert ended.lines == ["hpcfsl: rank 1, phase train: DataError: shard 7 is torn: fetch it again"]
+        assert "Traceback" not in ended.stderr
+
+    def test_data_that_one_rank_cannot_read(self, tmp_path: Path, tiny: Maker) -> None:
+        path = tmp_path / "config.toml"
+        path.write_text(tomli_w.dumps(tiny(data={"source": "torn", "samples": 240})))
+        ended = run_hpcfsl(2, path, tmp_path / "run", seconds=SECONDS_TO_END)
+        assert ended.code == 2
+        assert ended.lines == ["hpcfsl: /scratch/part.npz: cannot be read on this node: copy it there"]
+        assert "Traceback" not in ended.stderr
+
+    def test_a_stuck_rank_is_ended_by_the_deadline(self, config: Path, tmp_path: Path) -> None:
+        setting = ("--set", "run.deadline_seconds=3")
+        ended = run_hpcfsl(2, config, tmp_path / "run", *setting, seconds=SECONDS_TO_END, HPCFSL_FAULT="sleep:1:1")
+        assert ended.code not in (0, 2, 3)
+        assert "Timeout (0:00:03)!" in ended.stderr  # and the stack of every thread
+
+
+class TestUserErrors:
+    def test_a_wrong_configuration_is_one_line_for_all_ranks(self, config: Path, tmp_path: Path) -> None:
+        ended = run_hpcfsl(3, config, tmp_path / "run", "--set", "groups.number=13")
+        assert ended.code == 2
+        assert ended.lines == ["hpcfsl: groups.number = 13: only 12 clients take part in a round; use fewer groups or "
+                               "more clients"]  # fmt: skip
+        assert "Traceback" not in ended.stderr
+
+    @pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+    def test_a_launcher_of_another_mpi(self, config: Path, tmp_path: Path, name: str) -> None:
+        ended = run_hpcfsl(0, config, tmp_path / "run", **{name: "2"})
+        assert ended.code == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("hpcfsl: the launcher started 2 ranks, but MPI sees 1: ")
+
+
+class TestContinuing:
+    def test_killed_ranks_then_the_same_command_on_other_numbers(
+        self, config: Path, tmp_path: Path, undisturbed: str
+    ) -> None:
+        out = tmp_path / "run"
+        for size, fault in ((2, "kill:1:1"), (3, "kill:0:3"), (2, "kill:1:4")):
+            ended = run_hpcfsl(size, config, out, seconds=SECONDS_TO_END, HPCFSL_FAULT=fault)
+            assert ended.code != 0
+            assert hpcfsl.open(out).status in ("resumable", "failed")
+        ended = run_hpcfsl(2, config, out)
+        assert ended.code == 0, ended.stderr
+        assert "finished, 6 rounds" in ended.stdout
+        assert hpcfsl.open(out).status == "finished"
+        assert digest(hpcfsl.open(out)) == undisturbed
+
+    def test_a_signal_to_one_rank_stops_all_in_order(self, config: Path, tmp_path: Path, undisturbed: str) -> None:
+        out = tmp_path / "run"
+        ended = run_hpcfsl(2, config, out, HPCFSL_FAULT="stop:1:2")
+        assert ended.code == 3, ended.stderr
+        assert "stopped after 3 rounds; the same command continues" in ended.stdout
+        assert (hpcfsl.open(out).status, hpcfsl.open(out).rounds_done) == ("resumable", 3)
+        assert run_hpcfsl(3, config, out).code == 0
+        assert digest(hpcfsl.open(out)) == undisturbed
+        assert "finished, 6 rounds" in run_hpcfsl(0, config, out).stdout  # and once more does nothing
+
+    def test_usr2_to_the_launcher_reaches_the_ranks(self, tmp_path: Path, tiny: Maker) -> None:
+        if not is_open_mpi():
+            pytest.skip("MPICH's launcher keeps the signal to itself")
+        path, out = tmp_path / "config.toml", tmp_path / "run"
+        path.write_text(resolve(tiny(run={"rounds": 100_000})).to_toml())
+        process = start(2, "-m", "hpcfsl", "run", path, "--out", out)
+        deadline = time.monotonic() + SECONDS_TO_END
+        while not (out / "progress.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGUSR2)
+        ended = finish(process)
+        assert ended.code == 3, ended.stderr
+        assert hpcfsl.open(out).status == "resumable"
+
+
+def test_the_python_interface_ends_all_ranks_too(config: Path, tmp_path: Path) -> None:
+    program = Path(__file__).parent / "programs" / "many_runs.py"
+    ended = run_ranks(2, program, config.parent, tmp_path / "runs", seconds=SECONDS_TO_END, HPCFSL_FAULT="raise:1:0")
+    assert ended.code == 1
+    assert ended.lines == ["hpcfsl: rank 1, phase train: RuntimeError: the planned fault in two lines"]

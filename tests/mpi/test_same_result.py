@@ -1,0 +1,85 @@
+"""The same configuration gives the same bits on any number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from support.mpirun import run_ranks
+
+import hpcfsl
+from hpcfsl.config import resolve
+from hpcfsl.trace.compare import compare
+from hpcfsl.trace.digest import digest
+
+Maker = Callable[..., dict[str, dict[str, Any]]]
+PROGRAM = Path(__file__).parent / "programs" / "many_runs.py"
+FLIP = {"attack": "label-flip", "clients": 3}
+EVALUATION = {"clients_every": 2, "shard": 7}
+
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "hardened": {
+        "threshold": {"rule": "mad", "scope": "pooled"},
+        "global_aggregation": {"rule": "geometric-median"},
+        "groups": {"number": 5},
+        "threat": FLIP,
+        "evaluation": EVALUATION,
+    },
+    "literal": {"run": {"preset": "literal"}, "threat": FLIP},
+    "aggregation_reading": {
+        "weights": {"reading": "aggregation"},
+        "global_aggregation": {"rule": "coordinate-median"},
+        "groups": {"number": 4},
+    },
+    "perturbed": {
+        "perturbation": {"rule": "gaussian", "noise_multiplier": 0.01},
+        "global_aggregation": {"rule": "centred-clipping"},
+        "groups": {"number": 6},
+        "threat": {"attack": "non-finite", "clients": 2},
+    },
+    # Two groups leave most of the ranks without one; twelve give each rank several.
+    "few_groups": {"groups": {"number": 2}, "participation": {"rule": "number", "clients": 7}},
+    "many_groups": {
+        "groups": {"rule": "fixed", "number": 12, "min_survivors": 1},
+        "threshold": {"rule": "mad", "scope": "memory", "window": 2},
+        "participation": {"rule": "fraction", "fraction": 0.6},
+        "partition": {"rule": "dirichlet", "clients": 30},
+        "training": {"batch_size": 4},
+    },
+}
+GROUPS = {name: case.get("groups", {}).get("number", 3) for name, case in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("configs")
+
+
+@pytest.fixture
+def alone(tmp_path_factory: pytest.TempPathFactory, configs: Path, tiny: Maker) -> Path:
+    """Return the folder of the runs without a launcher, in this process; made once."""
+    folder = tmp_path_factory.getbasetemp() / "alone"
+    for name, changes in CASES.items():
+        if not (folder / name).exists():
+            tree = tiny(**changes)
+            (configs / f"{name}.toml").write_text(tomli_w.dumps(tree))
+            hpcfsl.run(resolve(tree), out=folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
+def test_any_number_of_ranks_gives_the_same_digest(size: int, alone: Path, configs: Path, tmp_path: Path) -> None:
+    ended = run_ranks(size, PROGRAM, configs, tmp_path)
+    assert ended.code == 0, ended.stderr
+    for name in CASES:
+        mine, other = hpcfsl.open(alone / name), hpcfsl.open(tmp_path / name)
+        assert other.table("ranks")["rank"].tolist() == list(range(size))
+        assert (difference := compare(mine, other)) is None, f"{name}: {difference}"
+        assert digest(mine) == digest(other)
+        np.testing.assert_array_equal(mine.weights(), other.weights())
+        hosts = np.unique(other.column("group_rounds", "rank"))
+        assert len(hosts) == min(size, GROUPS[name])
