@@ -57,7 +57,7 @@ def _plot(view: View, number: int) -> Plot:
         svg=drawing.svg(),
         caption="Left: one mark a group a round; 1 is an equal part in the global update. Marks that sink to the right "
         "mean that groups with more attackers count less. Right: over rounds, what captured groups would hold if all "
-        "groups counted alike, and what they held; the second line should be the lower one. "
+        "groups counted alike (dashed), and what they held (orange); orange should be the lower one. "
         f"{count(captured)} of {count(share.size)} groups were captured.",
     )
 
@@ -88,6 +88,6 @@ def _over_rounds(axes: Axes, share: NDArray[np.float64], coefficient: NDArray[np
     axes.plot(x, 100 * held[x], color=ATTACKER, label="part of captured groups in the global update", **style)
     axes.plot(x, 100 * alike[x], color=INK, linewidth=1, linestyle=(0, (4, 3)), label="captured share of groups")
     axes.set_ylabel("captured groups (%)")
-    top = float(np.nanmax([*alike, *held], initial=0))
-    axes.set_ylim(-2, max(10.0, 107 * top))
+    top = max(10.0, 107 * float(np.nanmax([*alike, *held], initial=0)))
+    axes.set_ylim(-0.02 * top, top)
     round_axis(axes, len(rows))

@@ -9,8 +9,11 @@ BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """Return a share of 1 as a percentage."""
-    return UNKNOWN if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f} %"
+    """Return a share of 1 as a percentage; a small share never reads as none."""
+    if share is None or not math.isfinite(share):
+        return UNKNOWN
+    least = 10.0 ** -(digits + 2)
+    return f"< {100 * least:g} %" if 0 < share < least / 2 else f"{100 * share:.{digits}f} %"
 
 
 def number(value: float | None, digits: int = 4) -> str:

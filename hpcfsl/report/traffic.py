@@ -52,6 +52,7 @@ def _plot(views: list[View], sizes: list[Sizes]) -> Plot:
                 (4, 0),
                 textcoords="offset points",
                 va="center",
+                fontsize=8,
                 color=INK,
             )
     axes.set_yticks(range(len(views)), [view.label for view in views])

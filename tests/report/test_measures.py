@@ -59,6 +59,9 @@ def test_samples_fit_and_stay_the_same(size: int, limit: int) -> None:
     [
         (texts.percent(0.1234), "12.3 %"),
         (texts.percent(None), texts.UNKNOWN),
+        (texts.percent(0.0), "0.0 %"),
+        (texts.percent(0.0001), "< 0.1 %"),
+        (texts.percent(0.001, 0), "< 1 %"),
         (texts.percent(math.nan), texts.UNKNOWN),
         (texts.number(math.inf), "∞"),
         (texts.number(-math.inf), "-∞"),
