@@ -34,7 +34,7 @@ def test_the_page_has_every_section_choice_and_key() -> None:
 def test_the_page_tells_bounds_defaults_and_what_a_setting_bears_on() -> None:
     text = render()
     assert "| `checkpoint_seconds` | number above 0 | `600.0` | execution |" in text
-    assert '| `updates` | `"none"`, `"global"`, `"group"` | `"group"` | record |' in text
+    assert '| `dtype` | `"float32"`, `"float16"` | `"float32"` | record |' in text
     assert "| `file` | text | must be given | result |" in text
     assert "| `number` | whole number 2 to 1,000,000 | `4` | result |" in text
     assert "array of 1 to 4: whole number 1 to 1,000,000" in text
