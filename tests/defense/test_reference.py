@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.made import PRESETS, configure, defend_updates
 
@@ -43,6 +43,9 @@ def make_round(seed: int, sizes: list[int], spoils: list[str]) -> tuple[np.ndarr
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=6),
     spoils=st.lists(st.sampled_from(SPOILS), max_size=6),
 )
+@example(seed=316, sizes=[1, 1, 9, 3, 9], spoils=["nothing", "nothing", "huge", "nothing", "nothing", "huge"])
+@example(seed=9, sizes=[7, 8], spoils=["copies", "copies", "nan", "nothing"])
+@example(seed=0, sizes=[1, 1], spoils=["nan"])
 def test_package_equals_the_slow_reference(preset: str, seed: int, sizes: list[int], spoils: list[str]) -> None:
     updates, samples, groups = make_round(seed, sizes, spoils)
     config = configure(preset)
@@ -66,3 +69,11 @@ def test_reference_and_package_agree_on_credit_scores(preset: str) -> None:
         found = defend_updates(config, updates, samples, [np.arange(8)]).groups[0].scored.scores.credit
         wanted = reference.credit_scores(config.score.rule, updates.astype(np.float64))
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_reference_and_package_agree_where_most_updates_are_the_same() -> None:
+    updates = np.random.default_rng(0).normal(size=(7, 30)).astype(np.float32)
+    updates[:5] = updates[0]
+    config = configure("hardened")
+    found = defend_updates(config, updates, np.ones(7), [np.arange(7)]).groups[0].scored.scores.credit
+    np.testing.assert_allclose(found, reference.credit_scores("composite", updates.astype(float)), rtol=1e-5)

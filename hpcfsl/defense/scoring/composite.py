@@ -1,7 +1,9 @@
 """The default score: the largest of distance, direction, norm and duplicate, each over its group's median.
 
-An attack has to look ordinary in every one of them at once. On synthetic updates its area under the curve is at least
-.97 against the inlier attacks that `distance` alone rewards (tests/defense/test_scores.py).
+An attack has to look ordinary in every one of them at once. On synthetic updates its area under the curve is 1 against
+the inlier attacks that `distance` alone rewards (ALIE, IPM, min-max), and .97 against mimic, whose victim looks like
+its copies. It needs colluders that upload copies: ALIE at z = .25 with noise as large as the honest clients' own in it
+brings the area down to .1 (tests/defense/test_scores.py).
 """
 
 from __future__ import annotations
