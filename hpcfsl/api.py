@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcfsl.config import Config, resolve
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.errors import DataError
+from hpcfsl.errors import DataError, one_line
 from hpcfsl.parallel.communicator import agree
 from hpcfsl.parallel.failure import failing_together
 from hpcfsl.parallel.mpi import connect
@@ -25,7 +25,7 @@ from hpcfsl.trace.reader import open as open_run
 
 if TYPE_CHECKING:
     import torch
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 def run(
@@ -66,17 +66,30 @@ def _dataset(inputs: ArrayLike | None, targets: ArrayLike | None, owners: ArrayL
         if inputs is not targets or owners is not None:
             raise DataError("inputs, targets and owners go together: give at least inputs and targets, or none")
         return None
-    samples, classes = np.asarray(inputs), np.asarray(targets)
-    if len(samples) != len(classes) or not len(samples):
-        raise DataError(f"inputs has {len(samples)} samples and targets {len(classes)}: they must be equal and not 0")
-    if classes.ndim != 1 or not np.issubdtype(classes.dtype, np.integer) or classes.min() < 0:
-        raise DataError("targets: must be one row of integers from 0, the class of each sample")
+    samples, classes = _array("inputs", inputs), _array("targets", targets)
+    if not samples.size or not classes.size:
+        raise DataError(
+            f"inputs of shape {samples.shape} and targets of shape {classes.shape}: give at least one sample"
+        )
     return Dataset(
         name="arrays",
         inputs=samples,
-        targets=classes.astype(np.int64),
-        owners=None if owners is None else np.asarray(owners, np.int64),
-        num_classes=int(classes.max()) + 1,
+        targets=_integers("targets", classes),
+        owners=None if owners is None else _integers("owners", _array("owners", owners)),
+        num_classes=max(int(classes.max()) + 1, 1),
         test_inputs=None,
         test_targets=None,
     )
+
+
+def _array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise DataError(one_line(f"{name}: is no array ({error}); give every sample the same shape")) from None
+
+
+def _integers(name: str, values: NDArray[Any]) -> NDArray[np.int64]:
+    if not np.issubdtype(values.dtype, np.integer):
+        raise DataError(f"{name}: have type {values.dtype}; give integers from 0")
+    return values.astype(np.int64)

@@ -75,8 +75,9 @@ class EvaluationSettings(Settings):
 class TraceSettings(Settings):
     """What is written down (section `[trace]`)."""
 
-    updates: Literal["none", "global", "group"] = record("group")
-    """Which updates are recorded: none, the target update, or also every group's second model update."""
+    updates: Literal["none", "global", "group", "client"] = record("group")
+    """Which updates are recorded: none, the target update, also every group's second model update, or also every
+    client's upload as its aggregator used it."""
     every: int = record(1, ge=1)
     """Record updates of every so many rounds."""
     dtype: Literal["float32", "float16"] = record("float32")

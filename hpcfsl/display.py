@@ -7,7 +7,7 @@ Without a bar, root prints one line every few rounds.
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import sys
 import time
@@ -27,25 +27,22 @@ if TYPE_CHECKING:
     from hpcfsl.trace.reader import Run
 
 _LINE_SECONDS = 5.0
+_BAR_SECONDS = 0.1
+_LINE_UP = "\x1b[1A\x1b[2K"
+_WIDTH = 100
 _MOST_EXCLUDED = 8
 
 
-@contextlib.contextmanager
-def make_listener(root: bool) -> Iterator[Listener | None]:
-    """Yield what shows the progress of rounds: a live bar, lines now and then, or None off root."""
+def make_listener(root: bool) -> Listener | None:
+    """Return what shows the progress of rounds: a live bar, lines now and then, or None off root."""
     wanted = os.environ.get("HPCFSL_PROGRESS", "1" if sys.stderr.isatty() else "lines")
     if not root or wanted == "0":
-        yield None
-    elif wanted == "1":
-        with _bar() as listener:
-            yield listener
-    else:
-        yield _lines()
+        return None
+    return _bar() if wanted == "1" else _lines()
 
 
-@contextlib.contextmanager
-def _bar() -> Iterator[Listener]:
-    console = Console(stderr=True, force_terminal=True, width=int(os.environ.get("COLUMNS", "100")))
+def _bar() -> Listener:
+    console = Console(stderr=True, force_terminal=True, width=_width())
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -54,17 +51,23 @@ def _bar() -> Iterator[Listener]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("rounds", total=None, news="")
+    bar = Progress(*columns, console=console, auto_refresh=False)
+    task = bar.add_task("rounds", total=None, news="")
+    shown = [-math.inf]
 
-        def show(now: Round) -> None:
-            bar.update(task, total=now.rounds, completed=now.round + 1, news=_news(now))
+    def show(now: Round) -> None:
+        bar.update(task, total=now.rounds, completed=now.round + 1, news=_news(now))
+        if time.monotonic() - shown[0] >= _BAR_SECONDS or now.round + 1 == now.rounds:
+            # Open MPI forwards whole lines only. So each refresh is one, over the one before.
+            console.file.write("" if shown[0] == -math.inf else _LINE_UP)
+            console.print(bar.get_renderable())
+            shown[0] = time.monotonic()
 
-        yield show
+    return show
 
 
 def _lines() -> Listener:
-    last = [-_LINE_SECONDS]
+    last = [-math.inf]
 
     def show(now: Round) -> None:
         if time.monotonic() - last[0] >= _LINE_SECONDS or now.round + 1 == now.rounds:
@@ -97,7 +100,7 @@ def print_summary(run: Run) -> None:
     table.add_column()
     for name, value in (*_metric_rows(tree), *_detection_rows(run, tree["detection"]), *_cost_rows(tree)):
         table.add_row(name, value)
-    Console(width=int(os.environ.get("COLUMNS", "100")), color_system=None, force_terminal=False).print(table)
+    Console(width=_width(), color_system=None, force_terminal=False).print(table)
 
 
 def _metric_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -140,6 +143,12 @@ def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     seconds = tree["seconds"]
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds["by_phase"].items() if value >= 0.05)
     yield "seconds", f"{seconds['total']:.1f} on {tree['ranks']['count']} ranks ({phases})"
+
+
+def _width() -> int:
+    """Return the width of the terminal, which the job scripts pass on as COLUMNS."""
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) >= 20 else _WIDTH
 
 
 def _percent(value: float) -> str:

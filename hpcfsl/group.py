@@ -18,6 +18,7 @@ from hpcfsl.defense.weighting import Survivors, TargetWeights, scale
 from hpcfsl.defense.weighting.scaling import Scaling
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.privacy.perturbation import clip_norms, row_norms
+from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.threats import View
 from hpcfsl.trace.fingerprint import Fingerprints, fingerprint
 from hpcfsl.training.executors import train_group
@@ -86,7 +87,14 @@ class SummedGroup:
 
 
 def train_and_score(
-    world: World, start: torch.Tensor, clients: ClientTable, *, group: int, members: NDArray[np.int64], round: int
+    world: World,
+    start: torch.Tensor,
+    clients: ClientTable,
+    *,
+    group: int,
+    members: NDArray[np.int64],
+    round: int,
+    watch: Stopwatch | None = None,
 ) -> ScoredGroup:
     """Return one group after local training, perturbation, attack and scoring (steps 2 and 3).
 
@@ -97,31 +105,15 @@ def train_and_score(
         group: The group's number.
         members: Its clients, int64, ascending.
         round: The round.
+        watch: Times training and scoring apart.
     """
-    config, attackers = world.config, world.is_attacker(members, round)
-    data = _local_data(world, members, attackers)
-    first = train_group(
-        world.executor, start, data, chunk=config.training.chunk_clients, seed=config.run.seed, round=round
-    )
-    uploads = _upload(world, first, attackers, round)
-    norms = row_norms(uploads).cpu().numpy()
-    bound = config.perturbation.bound(world.model.layout.size)
-    uploads = uploads if bound is None else clip_norms(uploads, bound)
-    scores = score_group(config.score, uploads, norms, clients.look_up("credit", members), world.model.layout)
-    weights = clients.look_up("weight", members)
-    return ScoredGroup(
-        group=group,
-        # Updates as trained are needed no longer: a rank may hold the uploads of all its groups, but not twice.
-        first=replace(first, updates=uploads.new_zeros(0)),
-        uploads=uploads,
-        true_norms=row_norms(first.updates).cpu().numpy(),
-        norms=norms,
-        attackers=attackers,
-        scores=scores,
-        weights=np.where(np.isnan(weights), first.samples / world.mean_samples, weights),
-        first_rounds=clients.look_up("first_round", members),
-        fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
-    )
+    watch = watch or Stopwatch()
+    attackers = world.is_attacker(members, round)
+    with watch.phase("train"):
+        first = _train(world, start, members, attackers, round)
+        uploads = _upload(world, first, attackers, round)
+    with watch.phase("score"):
+        return _score(world, clients, group, first, uploads, attackers)
 
 
 def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None) -> SummedGroup:
@@ -159,6 +151,44 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
         target=target,
         update=update if usable else None,
         status=status,
+    )
+
+
+def _train(
+    world: World, start: torch.Tensor, members: NDArray[np.int64], attackers: NDArray[np.bool_], round: int
+) -> FirstUpdates:
+    data, settings = _local_data(world, members, attackers), world.config.training
+    return train_group(
+        world.executor, start, data, chunk=settings.chunk_clients, seed=world.config.run.seed, round=round
+    )
+
+
+def _score(
+    world: World,
+    clients: ClientTable,
+    group: int,
+    first: FirstUpdates,
+    uploads: torch.Tensor,
+    attackers: NDArray[np.bool_],
+) -> ScoredGroup:
+    config, members = world.config, first.clients
+    norms = row_norms(uploads).cpu().numpy()
+    bound = config.perturbation.bound(world.model.layout.size)
+    uploads = uploads if bound is None else clip_norms(uploads, bound)
+    scores = score_group(config.score, uploads, norms, clients.look_up("credit", members), world.model.layout)
+    weights = clients.look_up("weight", members)
+    return ScoredGroup(
+        group=group,
+        # Updates as trained are needed no longer: a rank may hold the uploads of all its groups, but not twice.
+        first=replace(first, updates=uploads.new_zeros(0)),
+        uploads=uploads,
+        true_norms=row_norms(first.updates).cpu().numpy(),
+        norms=norms,
+        attackers=attackers,
+        scores=scores,
+        weights=np.where(np.isnan(weights), first.samples / world.mean_samples, weights),
+        first_rounds=clients.look_up("first_round", members),
+        fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
     )
 
 

@@ -16,7 +16,7 @@ from hpcfsl.display import make_listener, print_result
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.failure import failing_together
-from hpcfsl.parallel.mpi import connect
+from hpcfsl.parallel.mpi import connect, describe_library
 from hpcfsl.provenance import package_versions, processor_name
 from hpcfsl.simulation import simulate
 from hpcfsl.stopwatch import Stopwatch
@@ -51,12 +51,7 @@ def describe_machine() -> dict[str, str]:
     """Return what `hpcfsl info` prints."""
     found = {"processor": processor_name(), "cores": str(os.cpu_count())}
     found |= package_versions()
-    try:
-        from mpi4py import MPI
-
-        found["MPI"] = one_line(MPI.Get_library_version().split("\x00")[0])[:100]
-    except (ImportError, RuntimeError) as error:
-        found["MPI"] = f"not available: {one_line(str(error))}"
+    found["MPI"] = describe_library()
     try:
         import torch
 
@@ -72,8 +67,7 @@ def _run(
 ) -> Status:
     config = agree(communicator, lambda: load(path, overrides))
     watch.set_deadline(config.run.deadline_seconds)
-    with make_listener(communicator.rank == 0) as listener:
-        return simulate(config, folder, communicator, listener=listener, watch=watch)
+    return simulate(config, folder, communicator, listener=make_listener(communicator.rank == 0), watch=watch)
 
 
 def _leave(communicator: Communicator, code: int, tell: Callable[[], None]) -> int:

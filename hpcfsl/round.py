@@ -5,7 +5,7 @@ Layer 4. `run_round` reads like the description: divide, train, score, exclude, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World
+
+Sink = Callable[[SummedGroup], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,21 @@ class Outcome:
     moved: bool
 
 
-def run_round(world: World, state: State, round: int, watch: Stopwatch) -> tuple[State, Outcome]:
-    """Collective. Run one round; return the state after it and what happened."""
+def run_round(
+    world: World, state: State, round: int, watch: Stopwatch, sink: Sink | None = None
+) -> tuple[State, Outcome]:
+    """Collective. Run one round; return the state after it and what happened.
+
+    Args:
+        world: The run.
+        state: The state before the round.
+        round: The round.
+        watch: Times the phases.
+        sink: Shown each of this rank's groups while its clients' uploads are still held.
+    """
     plan = plan_round(world, round)
     scored = _train_and_score(world, state, plan, round, watch)
-    groups = _exclude_and_sum(world, state, scored, watch)
+    groups = _exclude_and_sum(world, state, scored, watch, sink)
     with watch.phase("gather"):
         masses = _gather_masses(world, groups, len(plan.groups))
         state = _remember(world, state, groups, round)
@@ -105,15 +117,14 @@ def plan_round(world: World, round: int) -> Plan:
 def _train_and_score(world: World, state: State, plan: Plan, round: int, watch: Stopwatch) -> Iterator[ScoredGroup]:
     """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
     for group in plan.of_rank(world.communicator.rank):
-        with watch.phase("train"):
-            scored = train_and_score(
-                world, state.weights, state.clients, group=group, members=plan.groups[group], round=round
-            )
-        yield scored
+        members = plan.groups[group]
+        yield train_and_score(
+            world, state.weights, state.clients, group=group, members=members, round=round, watch=watch
+        )
 
 
 def _exclude_and_sum(
-    world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch
+    world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch, sink: Sink | None
 ) -> tuple[SummedGroup, ...]:
     scope, pool = world.config.threshold.scope, None
     if scope == "pooled":
@@ -126,7 +137,10 @@ def _exclude_and_sum(
     for group in scored:
         seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
         with watch.phase("score"):
-            summed.append(_without_uploads(exclude_and_sum(world, group, seen)))
+            done = exclude_and_sum(world, group, seen)
+        if sink is not None:
+            sink(done)
+        summed.append(_without_uploads(done))
     return tuple(summed)
 
 

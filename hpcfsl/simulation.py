@@ -21,6 +21,7 @@ from hpcfsl.config import Config, changed_settings, result_settings
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import RunFolderError
 from hpcfsl.evaluation import evaluate_round
+from hpcfsl.group import SummedGroup
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.provenance import provenance
@@ -132,7 +133,7 @@ class _Run:
 
     def _one_round(self) -> None:
         started = time.perf_counter()
-        self._state, outcome = run_round(self._world, self._state, self._next, self._watch)
+        self._state, outcome = run_round(self._world, self._state, self._next, self._watch, self._record_clients)
         with self._watch.phase("evaluate"):
             evaluation = evaluate_round(self._world, self._state.weights, self._next)
         with self._watch.phase("record"):
@@ -150,13 +151,20 @@ class _Run:
                 self._tell(record)
         self._next += 1
 
+    def _record_clients(self, group: SummedGroup) -> None:
+        """Record the uploads of a group's clients while they are held."""
+        settings = self._world.config.trace
+        if settings.updates == "client" and self._next % settings.every == 0:
+            for client, upload in zip(group.scored.first.clients, group.scored.uploads, strict=True):
+                self._writer.add_update(round=self._next, client=int(client), vector=upload.cpu().numpy())
+
     def _record_updates(self, outcome: Outcome) -> None:
         settings = self._world.config.trace
         if settings.updates == "none" or outcome.round % settings.every:
             return
         if self._root and outcome.update is not None:
             self._writer.add_update(round=outcome.round, vector=outcome.update.numpy())
-        if settings.updates == "group":
+        if settings.updates in ("group", "client"):
             for group in outcome.groups:
                 if group.update is not None:
                     vector = group.update.cpu().numpy()

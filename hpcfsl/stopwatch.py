@@ -7,6 +7,7 @@ every thread's stack and ends the process, and the launcher ends the others.
 from __future__ import annotations
 
 import faulthandler
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,4 +53,5 @@ class Stopwatch:
 
     def _arm(self) -> None:
         if self._deadline is not None:
-            faulthandler.dump_traceback_later(self._deadline, exit=True)
+            # The process's own stderr: a notebook's replacement of it is no file that a signal handler could write to.
+            faulthandler.dump_traceback_later(self._deadline, exit=True, file=sys.__stderr__ or 2)

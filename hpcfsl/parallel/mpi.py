@@ -103,3 +103,12 @@ def connect() -> Communicator:
             "libraries; use the mpirun of the MPI that `hpcfsl info` names"
         )
     return world
+
+
+def describe_library() -> str:
+    """Return the name and version of the MPI library that mpi4py loads, or why it loads none."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        return f"not available: {one_line(str(error))}"
+    return one_line(MPI.Get_library_version().split("\x00")[0])[:100]

@@ -1,7 +1,7 @@
 """Hashes and sketches of uploads: what the trace keeps of every client's update without keeping the update.
 
-The sketch is a count sketch (Charikar et al., ICALP 2002) with coordinate i in bin i modulo 64 and a keyed sign each, so
-inner products of sketches estimate inner products of updates without bias.
+The sketch is a count sketch (Charikar et al., ICALP 2002) with coordinate i in bin i modulo 64 and a keyed sign each,
+so inner products of sketches estimate inner products of updates without bias.
 """
 
 from __future__ import annotations

@@ -308,8 +308,8 @@ def test_identity_9_weights_sum_to_1_where_the_rule_normalises(rule: str, weight
     assert found.target.factors.sum() == pytest.approx(1, abs=1e-9)
 
 
-def run_some_rounds(world: World, rounds: int = 3) -> tuple[State, list[bytes]]:
-    state, seen = first_state(world), []
+def run_some_rounds(world: World, state: State, rounds: int = 3) -> tuple[State, list[bytes]]:
+    seen = []
     for round in range(rounds):
         state, outcome = run_round(world, state, round, Stopwatch())
         seen.append(as_bits(state.weights) + as_bits(outcome.factors) + as_bits(outcome.masses.masses))
@@ -335,14 +335,17 @@ def test_identity_10_any_placement_on_ranks_gives_the_same_bits(preset: str, sec
         participation={"rule": "number", "clients": 10},
         **sections,
     )
-    alone, wanted = run_some_rounds(small_world(config))
-    # Made one after another: splitting a model looks at the process's random state, which the ranks here share.
+    # Made one after another: a model's split and first weights use the process's random state, which threads share.
     worlds = [small_world(config) for _ in range(8)]
-
-    def rounds_of_rank(communicator: ThreadCommunicator) -> tuple[State, list[bytes]]:
-        return run_some_rounds(replace(worlds[communicator.rank], communicator=communicator))
+    alone, wanted = run_some_rounds(worlds[0], first_state(worlds[0]))
 
     for size in (2, 3, 8):
+        states = [first_state(world) for world in worlds[:size]]
+
+        def rounds_of_rank(communicator: ThreadCommunicator, states: list[State] = states) -> tuple[State, list[bytes]]:
+            world = replace(worlds[communicator.rank], communicator=communicator)
+            return run_some_rounds(world, states[communicator.rank])
+
         for state, seen in on_ranks(size, rounds_of_rank):
             assert seen == wanted
             for name, values in state.clients.arrays().items():
