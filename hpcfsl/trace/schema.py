@@ -46,9 +46,9 @@ _PARTICIPATION = (
     _column("share", "f8", "share", "Influence times score over its sum in the group."),
     _column("raw_scaling", "f8", "raw scaling coefficient", "Share times the normalisation factor, before any bounds."),
     _column("scaling", "f8", "scaling coefficient", "Scaling coefficient in effect, within its bounds."),
-    _column("loss_information", "f8", "loss information", "Loss information of the weight; NaN where it is a vector."),
-    _column("weight_before", "f8", "weight before", "Weight before this round; NaN where it is a vector."),
-    _column("weight", "f8", "target update weight", "Weight after this round; NaN where it is a vector."),
+    _column("loss_information", "f8", "loss information", "What the weight took a step along; in the model reading the norm of the pseudo-gradient."),
+    _column("weight_before", "f8", "weight before", "Weight before this round; in the model reading the data share."),
+    _column("weight", "f8", "target update weight", "Weight after this round; in the model reading the same as the coefficient."),
     _column("coefficient", "f8", "coefficient", "Factor of the first model update in its group's second model update."),
     _column(
         "status",
@@ -58,10 +58,10 @@ _PARTICIPATION = (
         flags=("kept", "excluded", "non-finite", "withheld"),
     ),
     _ATTACKER,
-    _column("loss_first", "f8", "first loss", "Mean training loss of the client's first local step."),
-    _column("loss_last", "f8", "last loss", "Mean training loss of the client's last local step."),
+    _column("loss_first", "f8", "first loss", "Mean training loss over the client's first local epoch."),
+    _column("loss_last", "f8", "last loss", "Mean training loss over the client's last local epoch."),
     _column("norm", "f8", "norm", "Euclidean norm of the first model update before any clip."),
-    _column("uploaded_norm", "f8", "uploaded norm", "Euclidean norm of the update as uploaded, after clip and noise."),
+    _column("uploaded_norm", "f8", "uploaded norm", "Euclidean norm of the update as uploaded, before any clip by the aggregator."),
     _column("num_samples", "i8", "samples", "Training samples of the client."),
     _column("num_steps", "i8", "local steps", "Local steps the client took this round."),
     _bytes("bytes_smashed_up", "smashed data up", "Smashed data sent by the client."),
@@ -70,9 +70,9 @@ _PARTICIPATION = (
     _bytes("bytes_model_up", "model up", "Model update sent by the client."),
     _bytes("bytes_model_down", "model down", "Model sent to the client."),
     _column("settings_hash", "u8", "settings hash", "Hash of the settings the client trained under."),
-    _column("update_hash", "u8", "update hash", "Hash of the bits of the uploaded first model update.", bits=True),
+    _column("update_hash", "u8", "update hash", "Hash of the bits of the first model update as its aggregator used it.", bits=True),
     _column(
-        "sketch", "f4", "sketch", "Seeded random projection of the uploaded first model update.", axis="projection"
+        "sketch", "f4", "sketch", "Seeded random projection of the first model update as its aggregator used it.", axis="projection"
     ),
 )
 
@@ -162,7 +162,7 @@ _RANKS = (
 _EVENTS = (
     _column("time", "S32", "time", "ISO 8601, coordinated universal time.", deterministic=False),
     _column("round", "i4", "round", "Round in which it happened.", deterministic=False),
-    _column("kind", "S16", "kind", "One word: start, stop, warning, ...", deterministic=False),
+    _column("kind", "S16", "kind", "One word: start or warning.", deterministic=False),
     _column("text", "S240", "text", "What happened.", deterministic=False),
 )
 
@@ -185,7 +185,7 @@ TITLES: dict[str, str] = {
     "clients": "one row a client, written when it is first seen",
     "timings": "one row a round, rank and phase",
     "ranks": "one row a rank at each start of the run",
-    "events": "starts, stops and warnings",
+    "events": "starts and warnings",
 }
 
 KEYS: dict[str, tuple[str, ...]] = {

@@ -2,8 +2,7 @@
 
 Source: `sklearn.datasets.load_digits`, the test part of "Optical Recognition of Handwritten Digits" (Alpaydin and
 Kaynak, UCI, 1998). The samples come in 14 writers' forms, found from the repeated order of the labels, so a federated
-run has clients that really differ: a linear model gets 97 % on a random split, 92 % on writers it has not seen. Choose
-it to try things out and for tests: a round takes milliseconds.
+run has clients that really differ. Choose it to try things out and for tests: a round takes milliseconds.
 """
 
 from __future__ import annotations
