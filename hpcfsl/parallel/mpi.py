@@ -17,8 +17,9 @@ from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 
 T = TypeVar("T")
 
-# What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS.
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE")
+# What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS, and Slurm's
+# srun, which says so only to the tasks of a step, not to a batch script.
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 class MpiCommunicator:

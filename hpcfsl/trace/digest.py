@@ -1,8 +1,9 @@
 """One sha256 over everything deterministic in a run: the equality test of runs.
 
-Layer 3. Two runs with the same result settings that record the same updates have the same digest on any number of
-ranks and with any restarts. It reads content by key, so the edges of segments, the files of ranks and the order of writing do not matter; how many
-rounds were asked for, times, hosts and events are left out. NaN and -0 are made canonical first.
+Layer 3. Two runs with the same result settings that record the same updates have the same digest, on any number of
+ranks and with any restarts. It reads content by key, so the edges of segments, the files of ranks and the order of
+writing do not matter; how many rounds were asked for, times, hosts and events are left out. NaN and -0 are made
+canonical first.
 """
 
 from __future__ import annotations

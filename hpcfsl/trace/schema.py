@@ -46,9 +46,19 @@ _PARTICIPATION = (
     _column("share", "f8", "share", "Influence times score over its sum in the group."),
     _column("raw_scaling", "f8", "raw scaling coefficient", "Share times the normalisation factor, before any bounds."),
     _column("scaling", "f8", "scaling coefficient", "Scaling coefficient in effect, within its bounds."),
-    _column("loss_information", "f8", "loss information", "What the weight took a step along; in the model reading the norm of the pseudo-gradient."),
+    _column(
+        "loss_information",
+        "f8",
+        "loss information",
+        "What the weight took a step along; in the model reading the norm of the pseudo-gradient.",
+    ),
     _column("weight_before", "f8", "weight before", "Weight before this round; in the model reading the data share."),
-    _column("weight", "f8", "target update weight", "Weight after this round; in the model reading the same as the coefficient."),
+    _column(
+        "weight",
+        "f8",
+        "target update weight",
+        "Weight after this round; in the model reading the same as the coefficient.",
+    ),
     _column("coefficient", "f8", "coefficient", "Factor of the first model update in its group's second model update."),
     _column(
         "status",
@@ -61,7 +71,12 @@ _PARTICIPATION = (
     _column("loss_first", "f8", "first loss", "Mean training loss over the client's first local epoch."),
     _column("loss_last", "f8", "last loss", "Mean training loss over the client's last local epoch."),
     _column("norm", "f8", "norm", "Euclidean norm of the first model update before any clip."),
-    _column("uploaded_norm", "f8", "uploaded norm", "Euclidean norm of the update as uploaded, before any clip by the aggregator."),
+    _column(
+        "uploaded_norm",
+        "f8",
+        "uploaded norm",
+        "Euclidean norm of the update as uploaded, before any clip by the aggregator.",
+    ),
     _column("num_samples", "i8", "samples", "Training samples of the client."),
     _column("num_steps", "i8", "local steps", "Local steps the client took this round."),
     _bytes("bytes_smashed_up", "smashed data up", "Smashed data sent by the client."),
@@ -70,9 +85,19 @@ _PARTICIPATION = (
     _bytes("bytes_model_up", "model up", "Model update sent by the client."),
     _bytes("bytes_model_down", "model down", "Model sent to the client."),
     _column("settings_hash", "u8", "settings hash", "Hash of the settings the client trained under."),
-    _column("update_hash", "u8", "update hash", "Hash of the bits of the first model update as its aggregator used it.", bits=True),
     _column(
-        "sketch", "f4", "sketch", "Seeded random projection of the first model update as its aggregator used it.", axis="projection"
+        "update_hash",
+        "u8",
+        "update hash",
+        "Hash of the bits of the first model update as its aggregator used it.",
+        bits=True,
+    ),
+    _column(
+        "sketch",
+        "f4",
+        "sketch",
+        "Seeded random projection of the first model update as its aggregator used it.",
+        axis="projection",
     ),
 )
 
