@@ -11,7 +11,7 @@
 # prints a line now and then, and nothing at all with HPCFSL_PROGRESS=0. Open MPI forwards whole lines only, so the bar
 # must end each refresh with one.
 
-# One thread a rank unless the configuration says otherwise: several ranks with a pool of threads each share the cores badly.
+# One thread a rank unless the configuration says otherwise: ranks with a pool of threads each share the cores badly.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
 say() {
