@@ -18,7 +18,7 @@ from pydantic import Field
 
 from hpcfsl.aggregate.across import GlobalAggregation, GroupMasses, TargetUpdate, global_aggregations
 from hpcfsl.aggregate.geometry import exchange_slices, gather_slices
-from hpcfsl.defense.scoring.evidence import coordinate_median
+from hpcfsl.defense.median import coordinate_median
 from hpcfsl.parallel.communicator import Communicator
 
 

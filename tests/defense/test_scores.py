@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from support.attacks import INLIERS, area_under_curve, attacked_group
 from support.made import configure, make_layout, make_scored
 
+from hpcfsl.defense.median import coordinate_median
 from hpcfsl.defense.scoring import Evidence, Score, collect_evidence, scores
 from hpcfsl.defense.scoring import evidence as evidence_module
-from hpcfsl.defense.scoring.evidence import coordinate_median
 from hpcfsl.defense.scoring.score import RATIO_CAP, finite_rows, over_median, score_group
 
 RULES = ("composite", "direction", "distance", "duplicate", "norm", "spectral")

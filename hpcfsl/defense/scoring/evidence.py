@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.defense.median import coordinate_median
+
 # Coordinates handled together: a block of 50 clients in float64 is 6 MB.
 BLOCK = 16_384
 # Squared distances below this share of the squared lengths are rounding: distances a millionth of the lengths.
@@ -84,12 +86,3 @@ def collect_evidence(updates: torch.Tensor, norms: NDArray[np.float64]) -> Evide
         center_products=products.cpu().numpy(),
         gram=gram.cpu().numpy(),
     )
-
-
-def coordinate_median(updates: torch.Tensor) -> torch.Tensor:
-    """Return the median of each coordinate, [params]; the mean of the middle two for an even number of clients."""
-    ordered, middle = updates.sort(dim=0).values, len(updates) // 2
-    if len(updates) % 2:
-        return ordered[middle]
-    # Halved before the sum: the middle two of 1e38 must not overflow.
-    return ordered[middle - 1] * 0.5 + ordered[middle] * 0.5
