@@ -36,7 +36,7 @@ TINY: Tree = {
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide a launcher that the tests themselves may run under, and a terminal's width."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "COLUMNS", "HPCFSL_PROGRESS"):
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS", "COLUMNS", "HPCFSL_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
 
 

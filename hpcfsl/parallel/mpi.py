@@ -7,6 +7,7 @@ only ever carry what another rank of the same program made.
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ T = TypeVar("T")
 # What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS, and Slurm's
 # srun, which says so only to the tasks of a step, not to a batch script.
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS")
+_LAST_WORDS_SECONDS = 1.0
 
 
 class MpiCommunicator:
@@ -72,6 +74,8 @@ class MpiCommunicator:
 
     def abort(self, code: int) -> None:
         """End all ranks at once."""
+        # Open MPI may kill the ranks before it has read what this one printed last.
+        time.sleep(_LAST_WORDS_SECONDS)
         self._world.Abort(code)
 
 

@@ -28,8 +28,8 @@ class Ended:
 
     @property
     def lines(self) -> list[str]:
-        """Lines on standard error that are ours, not the launcher's."""
-        return [line for line in self.stderr.splitlines() if line.startswith("hpcfsl: ")]
+        """Lines on standard error that are ours, not the launcher's, which may end in the middle of one."""
+        return [line[line.index("hpcfsl: ") :] for line in self.stderr.splitlines() if "hpcfsl: " in line]
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def launcher(size: int) -> list[str]:
 
 def environment(**changes: str) -> dict[str, str]:
     """Return the environment of a job on one machine whose cores the ranks share."""
-    hidden = ("OMPI_", "PMI", "HPCFSL_")
+    hidden = ("OMPI_", "PMI", "PALS_", "SLURM_", "HPCFSL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     path = os.pathsep.join([str(PLUGIN), *filter(None, [kept.get("PYTHONPATH")])])
     ours = {
