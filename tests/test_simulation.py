@@ -205,6 +205,7 @@ class TestRecording:
             ({"updates": "none"}, 0),
             ({"updates": "global"}, 3),
             ({"updates": "group"}, 12),
+            ({"updates": "client"}, 48),
             ({"updates": "group", "every": 2}, 8),
             ({"updates": "group", "dtype": "float16", "buffer_mib": 0.0001}, 12),
         ],
