@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from hpcfsl.config import result_settings
 from hpcfsl.evaluation import Evaluation
 from hpcfsl.group import GroupStatus, SummedGroup
-from hpcfsl.round import Outcome, State
+from hpcfsl.round import Outcome
+from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
 from hpcfsl.trace.fingerprint import hash_bits
 from hpcfsl.trace.record import RoundRecord

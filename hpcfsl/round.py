@@ -14,29 +14,12 @@ from numpy.typing import NDArray
 
 from hpcfsl.aggregate import GroupMasses
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
-from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.placement import place_groups
+from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World
 
 Sink = Callable[[SummedGroup], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """What one round hands to the next, the same on every rank.
-
-    Attributes:
-        weights: Global model, float32 [params].
-        last_update: Last target update, float32 [params].
-        clients: What is remembered of clients.
-        score_pool: Credit scores of recent rounds for `threshold.scope = "memory"`, one array a round.
-    """
-
-    weights: torch.Tensor
-    last_update: torch.Tensor
-    clients: ClientTable
-    score_pool: tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True, kw_only=True)

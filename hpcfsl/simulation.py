@@ -22,11 +22,11 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import RunFolderError
 from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
-from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.provenance import provenance
 from hpcfsl.recording import Rows, event_row, merge_rows, model_hash, rank_row, record_round
-from hpcfsl.round import Outcome, State, run_round
+from hpcfsl.round import Outcome, run_round
+from hpcfsl.state import State, initial_state, restore_state, state_arrays
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
@@ -111,7 +111,7 @@ class _Run:
     ) -> None:
         self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
         self._root = world.communicator.rank == 0
-        self._next, self._state = (0, _initial_state(world)) if loaded is None else _restore(world, loaded)
+        self._next, self._state = _start(world, loaded)
         self._segment_start, self._committed_at = self._next, time.monotonic()
         self._writer = _make_writer(world, folder)
         start = f"{world.communicator.size} ranks, executor {world.executor.name}"
@@ -199,7 +199,7 @@ class _Run:
                 Checkpoint(
                     next_round=self._next,
                     weights=self._state.weights.cpu().numpy(),
-                    arrays=_state_arrays(self._state),
+                    arrays=state_arrays(self._state),
                     config_text=self._world.config.to_toml(),
                     segment_start=self._segment_start,
                 )
@@ -260,28 +260,11 @@ def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
     )
 
 
-def _initial_state(world: World) -> State:
-    weights = world.model.initial_weights(world.config.run.seed).to(world.device)
-    return State(weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=())
-
-
-def _state_arrays(state: State) -> dict[str, np.ndarray]:
-    pool = {f"score_pool/{age:04d}": scores for age, scores in enumerate(state.score_pool)}
-    table = {f"clients/{name}": values for name, values in state.clients.arrays().items()}
-    return {"last_update": state.last_update.numpy(), **table, **pool}
-
-
-def _restore(world: World, loaded: LoadedCheckpoint) -> tuple[int, State]:
-    saved = loaded.checkpoint
-    table = {name.partition("/")[2]: values for name, values in saved.arrays.items() if name.startswith("clients/")}
-    pool = tuple(values for name, values in sorted(saved.arrays.items()) if name.startswith("score_pool/"))
-    state = State(
-        weights=torch.from_numpy(saved.weights.copy()).to(world.device),
-        last_update=torch.from_numpy(saved.arrays["last_update"].copy()),
-        clients=ClientTable(table),
-        score_pool=pool,
-    )
-    return saved.next_round, state
+def _start(world: World, loaded: LoadedCheckpoint | None) -> tuple[int, State]:
+    """Return the next round and the state before it."""
+    if loaded is None:
+        return 0, initial_state(world)
+    return loaded.checkpoint.next_round, restore_state(world, loaded.checkpoint.weights, loaded.checkpoint.arrays)
 
 
 def _check_drift(world: World, state: State) -> None:

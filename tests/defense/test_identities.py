@@ -26,7 +26,8 @@ from hpcfsl.defense.scoring.score import Scores
 from hpcfsl.group import GroupStatus, ScoredGroup, train_and_score
 from hpcfsl.models import models
 from hpcfsl.models.split import cut_points, split
-from hpcfsl.round import State, plan_round, run_round
+from hpcfsl.round import plan_round, run_round
+from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.training.executors import make_executor
 from hpcfsl.training.settings import TrainingSettings

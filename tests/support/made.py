@@ -19,7 +19,7 @@ from hpcfsl.models.layout import Layout
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 from hpcfsl.privacy.perturbation import row_norms
-from hpcfsl.round import State
+from hpcfsl.state import State
 from hpcfsl.trace.fingerprint import Fingerprints
 from hpcfsl.training.updates import FirstUpdates
 from hpcfsl.world import World, build_world
