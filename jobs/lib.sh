@@ -14,6 +14,11 @@
 # One thread a rank unless the configuration says otherwise: ranks with a pool of threads each share the cores badly.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 
+# Print how many cores this process may use. nproc takes OMP_NUM_THREADS for an answer, which is one a rank here.
+num_cores() {
+    env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc
+}
+
 say() {
     printf '%s\n' "$*" >&2
 }
@@ -88,7 +93,7 @@ run_ranks() {
         open_mpi_on_one_node
         flags=(--bind-to none) # its default binds the ranks of every run to the same first cores
         [ "$(id -u)" -ne 0 ] || flags+=(--allow-run-as-root)
-        [ "$ranks" -le "$(nproc)" ] || flags+=(--oversubscribe)
+        [ "$ranks" -le "$(num_cores)" ] || flags+=(--oversubscribe)
     fi
     tell_of_terminal
     mpirun -n "$ranks" "${flags[@]}" "$@"

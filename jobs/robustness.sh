@@ -44,7 +44,7 @@ list_runs() {
 
 # One rank a run and one run a core: independent runs need no MPI between them.
 # shellcheck disable=SC2016 # the inner shell expands these
-list_runs | xargs -P "$(nproc)" -L 1 bash -c '
+list_runs | xargs -P "$(num_cores)" -L 1 bash -c '
     preset=$1 case=$2 seed=$3
     shift 3
     hpcfsl run jobs/robustness.toml --out "$0/$preset-$case-$seed" --set run.preset="$preset" --set run.seed="$seed" "$@" >/dev/null
