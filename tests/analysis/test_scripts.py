@@ -109,6 +109,12 @@ def test_robustness_compares_only_equal_lengths(
     assert "short-0: 1 rounds" in capfd.readouterr().err
 
 
+def test_median(capfd: pytest.CaptureFixture[str]) -> None:
+    load("median").main(["--params", "100", "--clients", "3", "4"])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["clients", "---", "3", "4"]
+
+
 def test_the_notebook_is_stored_clean() -> None:
     assert NOTEBOOK["nbformat"] == 4
     assert len({cell["id"] for cell in NOTEBOOK["cells"]}) == len(NOTEBOOK["cells"])
