@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Digits by writer, 28 clients, 6 of them attackers: the method and plain averaging, each without attack, under label flips
 # and under sign flips of five times the norm, over several seeds. Prints the table and writes a page over the first seed.
-# Usage: bash jobs/robustness.sh [SEEDS [all]]      (default 5 seeds: some 5 minutes on two cores; `all` takes 8 cases, not 3)
+# Usage: bash jobs/robustness.sh [SEEDS [all]]      (default 5 seeds: some 4 minutes on two cores; `all` 8 cases, not 3: 9 minutes)
 # Runs that are already there are not repeated; delete runs/robustness to start again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
