@@ -86,7 +86,9 @@ def simulate(
     """
     with contextlib.ExitStack() as held:
         agree(communicator, lambda: _hold(folder, communicator, held))
-        loaded = agree(communicator, lambda: _load(config, folder))
+        # Root alone reads and checks the files: a thousand ranks would read every committed byte a thousand times.
+        loaded = agree(communicator, lambda: _load(config, folder) if communicator.rank == 0 else None)
+        loaded = communicator.broadcast(loaded)
         if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
             agree(communicator, lambda: _set_status(folder, communicator, "finished"))
             return "finished"
