@@ -44,7 +44,7 @@ def record_round(
     if world.communicator.rank != 0:
         return None
     keys = {"participation": "client", "group_rounds": "group", "clients": "client", "timings": "rank"}
-    tables = {name: _merge([rows for part in gathered for rows in part[name]], key) for name, key in keys.items()}
+    tables = {name: merge_rows([rows for part in gathered for rows in part[name]], key) for name, key in keys.items()}
     tables["evaluation"] = evaluation_rows(outcome.round, evaluation)
     tables["rounds"] = round_row(tables, state, outcome, evaluation, seconds)
     return RoundRecord(round=outcome.round, tables=tables)
@@ -224,10 +224,6 @@ def model_hash(state: State) -> int:
 
 def merge_rows(parts: list[Rows], key: str) -> Rows:
     """Return several row sets as one, ordered by a column."""
-    return _merge(parts, key)
-
-
-def _merge(parts: list[Rows], key: str) -> Rows:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(columns[key], kind="stable")
     return {name: values[order] for name, values in columns.items()}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from hpcfsl.defense.weighting.reading import Reading, Survivors, TargetWeights, readings
+from hpcfsl.privacy.perturbation import row_norms
 
 
 @readings.register
@@ -27,9 +27,8 @@ class ModelReading(Reading):
         share = group.samples / group.samples.sum()
         rate = self.learning_rate or group.local_rate
         factors = share * (rate / group.coefficient) / group.local_rate
-        norms = torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in group.updates])
         return TargetWeights(
-            loss_information=norms.cpu().numpy() / group.local_rate,
+            loss_information=row_norms(group.updates).cpu().numpy() / group.local_rate,
             before=share,
             weight=factors,
             factors=factors,
