@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.batches import epoch_orders, num_steps
 from hpcfsl.training.settings import TrainingSettings
@@ -36,15 +37,46 @@ class Executor(Protocol):
 
 
 def make_executor(model: SplitModel, settings: TrainingSettings, device: torch.device) -> Executor:
-    """Return the executor that the settings name, or that fits the model and the device under `auto`."""
-    name = settings.executor
-    if name == "auto":
-        name = "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
+    """Return the executor of a run.
+
+    Raises:
+        ConfigError: The settings ask for what the device or the executor cannot do.
+    """
+    name = choose_executor(model, settings, device)
+    if name == "native":
+        raise ConfigError("training.executor", name, "has no compiled kernels here; use 'auto'")
     kinds: dict[str, type[StackedExecutor | OneByOneExecutor]] = {
         "stacked": StackedExecutor,
         "one-by-one": OneByOneExecutor,
     }
     return kinds[name](model, settings, device)
+
+
+def choose_executor(model: SplitModel, settings: TrainingSettings, device: torch.device) -> str:
+    """Return the name of the executor: the one the settings name, or that fits the model and the device under `auto`.
+
+    A function of these three alone, never of a timing, which would break the same bits at another number of ranks.
+
+    Raises:
+        ConfigError: The settings ask for what the device or the executor cannot do.
+    """
+    _check_device(settings, device)
+    if settings.executor != "auto":
+        return settings.executor
+    return "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
+
+
+def _check_device(settings: TrainingSettings, device: torch.device) -> None:
+    if device.type != "cuda" and settings.precision == "tf32":
+        raise ConfigError("training.precision", "tf32", f"needs CUDA, and this rank computes on {device}; use float32")
+    if device.type != "cuda" and settings.cuda_graphs:
+        raise ConfigError("training.cuda_graphs", True, f"needs CUDA, and this rank computes on {device}; use false")
+    if settings.cuda_graphs and settings.executor not in ("auto", "stacked"):
+        raise ConfigError("training.cuda_graphs", True, "works in executor 'stacked' only; use that, or false")
+    if settings.executor == "native" and settings.precision != "float32":
+        raise ConfigError("training.precision", settings.precision, "is torch's; executor 'native' computes in float32")
+    if settings.executor == "native" and device.type == "cuda":
+        raise ConfigError("training.executor", "native", "computes on the CPU only; use 'stacked' on a GPU")
 
 
 def train_group(

@@ -4,28 +4,55 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from hpcfsl.settings import Settings
 
 
 class TrainingSettings(Settings):
-    """Stochastic gradient descent at the client, and the step the server takes with the global update."""
+    """Local training at the client, and the step the server takes with the global update."""
 
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Rule of the local step. `adam` is that of Kingma and Ba (2015) with bias correction; its state, like that of
+    momentum, starts at zero every round."""
     learning_rate: float = Field(0.1, gt=0, le=100)
-    """Step size of local SGD (`eta_local`)."""
+    """Step size of the local optimizer (`eta_local`)."""
     momentum: float = Field(0.0, ge=0, lt=1)
-    """Heavy-ball momentum of local SGD; its state starts at zero every round."""
+    """Heavy-ball momentum of `sgd`."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of `adam`'s mean of gradients."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of `adam`'s mean of squared gradients."""
+    adam_epsilon: float = Field(1e-8, gt=0, le=1)
+    """Added to the root of `adam`'s mean of squared gradients."""
     weight_decay: float = Field(0.0, ge=0, le=10)
-    """L2 coefficient that is added to the gradient."""
+    """L2 coefficient: this times the weights is added to the gradient."""
+    proximal: float = Field(0.0, ge=0, le=1000)
+    """FedProx's coefficient `mu` (Li et al., MLSys 2020): this times the way from the round's start is added to the
+    gradient."""
+    clip_norm: float = Field(0.0, ge=0, le=1e9)
+    """Largest norm of a local step's gradient over all parameters, proximal term included; 0 for no clipping."""
     local_epochs: int = Field(1, ge=1, le=10_000)
     """Passes over a client's own samples each round."""
     batch_size: int = Field(16, ge=1, le=1_000_000)
     """Samples in a local step; the last batch of an epoch may be smaller."""
     server_learning_rate: float = Field(1.0, gt=0, le=100)
     """Factor on the target update when it is applied to the global model."""
-    executor: Literal["auto", "stacked", "one-by-one"] = "auto"
-    """`stacked` trains a chunk of clients as one batched computation, `one-by-one` loops over clients; `auto` takes
-    `stacked` on a GPU and for models without convolutions, else `one-by-one`."""
+    executor: Literal["auto", "native", "stacked", "one-by-one"] = "auto"
+    """`native` trains in compiled kernels on the CPU, `stacked` a chunk of clients as one batched computation,
+    `one-by-one` loops over clients; `auto` takes `stacked` on a GPU, and on a CPU `native` where it knows all layers
+    of the model, else `stacked` for models without convolutions, else `one-by-one`."""
     chunk_clients: int = Field(16, ge=1, le=100_000)
     """Clients trained together by the `stacked` executor."""
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    """Arithmetic of matrix products and convolutions: `tf32` rounds their inputs to 10 bits (CUDA only), `bf16`
+    computes them in bfloat16 (torch autocast). Weights, updates and sums stay in float32."""
+    cuda_graphs: bool = False
+    """Record a whole local step of the `stacked` executor once and replay it (CUDA only)."""
+
+    @field_validator("momentum")
+    @classmethod
+    def _momentum_is_of_sgd(cls, value: float, info: ValidationInfo) -> float:
+        if value and info.data.get("optimizer") == "adam":
+            raise ValueError("belongs to optimizer 'sgd'; set it to 0, or adam_beta1 instead")
+        return value
