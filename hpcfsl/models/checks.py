@@ -1,7 +1,8 @@
 """What a module must be like to be trained in many copies at once, with the same bits on any number of ranks.
 
-Layer 1. No statistics of the batch (they mix samples, and would travel outside the update), no random numbers inside
-the forward pass (they would depend on the order of calls), and parameters that the seed alone decides.
+Layer 1. No statistics of the batch (they mix samples, and would travel outside the update), no random numbers drawn
+inside the forward pass (they would depend on the order of calls; `nn.Dropout` gets its masks from outside), and
+parameters that the seed alone decides.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from hpcfsl.errors import ConfigError
+from hpcfsl.models.dropout import MAX_LAYERS, KeyedDropout
 from hpcfsl.models.initial import find_unset
 
 
@@ -33,8 +35,16 @@ def _fault_of(layer: nn.Module) -> str | None:
         return running if layer.track_running_stats else None
     if isinstance(layer, _BatchNorm):
         return "normalises by statistics of the batch, which clients do not share; use GroupNorm"
+    return _random_fault_of(layer)
+
+
+def _random_fault_of(layer: nn.Module) -> str | None:
+    if type(layer) is nn.Dropout:
+        return None if layer.p < 1 else "drops everything; set p below 1"
     if isinstance(layer, _DropoutNd) and layer.p > 0:
-        return "draws random numbers that no key decides; leave it out or set p=0"
+        return "draws random numbers that no key decides; use nn.Dropout, leave it out or set p=0"
+    if isinstance(layer, nn.MultiheadAttention | nn.RNNBase) and layer.dropout > 0:
+        return "drops by random numbers that no key decides; set dropout=0 and use nn.Dropout layers"
     return None
 
 
@@ -55,16 +65,32 @@ def refuse_parameters(module: nn.Module, section: str) -> None:
         raise ConfigError(section, unset, "is not set by the seed; set it in its layer's reset_parameters method")
 
 
-def prepare(module: nn.Module) -> nn.Module:
-    """Return a copy on the processor, in training mode, whose layers leave their inputs alone.
+def prepare(module: nn.Module, section: str) -> nn.Module:
+    """Return a copy on the processor, in training mode, whose layers leave their inputs alone, with keyed dropout.
 
     The smashed data is needed again after the server half has run, for instance to be recorded.
+
+    Raises:
+        ConfigError: It has more dropout layers than there are lanes of random words.
     """
-    module = copy.deepcopy(module).cpu().train()
+    module = _with_keyed_dropout(copy.deepcopy(module), section).cpu().train()
     for layer in module.modules():
         if getattr(layer, "inplace", False) is True:
             setattr(layer, "inplace", False)  # noqa: B010  # torch types attributes of a module as tensors
     return module
+
+
+def _with_keyed_dropout(module: nn.Module, section: str) -> nn.Module:
+    layers = [layer for layer in module.modules() if type(layer) is nn.Dropout and layer.p > 0]
+    if len(layers) > MAX_LAYERS:
+        raise ConfigError(section, f"{len(layers)} dropout layers", f"use at most {MAX_LAYERS}")
+    keyed = {id(layer): KeyedDropout(layer.p, number) for number, layer in enumerate(layers)}
+    # Every place in every parent: one layer may stand in several.
+    for parent in list(module.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in keyed:
+                parent._modules[name] = keyed[id(child)]
+    return keyed.get(id(module), module)
 
 
 def try_whole(module: nn.Module, sample_shape: tuple[int, ...], section: str) -> tuple[Tensor, Tensor]:
@@ -88,6 +114,31 @@ def try_whole(module: nn.Module, sample_shape: tuple[int, ...], section: str) ->
         if key not in before or not _same(before[key], buffer):
             raise ConfigError(section, key, "is a buffer that forward changes; make it constant, or use GroupNorm")
     return inputs, logits
+
+
+def measure_dropout(module: nn.Module, inputs: Tensor, section: str) -> None:
+    """Run `inputs`, [2, ...], through a module and set `features` of its dropout layers.
+
+    Raises:
+        ConfigError: A dropout layer is called never or twice, or its input does not begin with the samples: there is
+            one mask a layer.
+    """
+    names = {layer: name for name, layer in module.named_modules() if isinstance(layer, KeyedDropout)}
+    shapes: dict[nn.Module, list[tuple[int, ...]]] = {layer: [] for layer in names}
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, given: shapes[layer].append(tuple(given[0].shape)))
+        for layer in names
+    ]
+    if hooks:
+        with torch.no_grad():
+            module(inputs.clone())
+    for hook in hooks:
+        hook.remove()
+    for layer, name in names.items():
+        if len(shapes[layer]) != 1 or shapes[layer][0][:1] != (2,):
+            fix = "must be called once, on a tensor [samples, ...]; use one nn.Dropout for each call"
+            raise ConfigError(section, name or "the model", fix)
+        layer.features = shapes[layer][0][1:]
 
 
 def try_halves(

@@ -11,20 +11,27 @@ from collections.abc import Iterable
 
 from torch import fx, nn
 
+from hpcfsl.models.dropout import KeyedDropout
+from hpcfsl.models.recurrent import Gru
+
 
 class UncuttableError(Exception):
     """Why a module cannot be cut after a layer, in words that follow the layer's name."""
 
 
 class _Tracer(fx.Tracer):
-    """Opens every layer written by users, except the one to cut after, so that its output is a node of the graph."""
+    """Opens every layer written by users, except the one to cut after, so that its output is a node of the graph.
+
+    This project's own layers stay closed too: opened, a dropout would be traced without the mask it gets in training.
+    """
 
     def __init__(self, closed: str | None) -> None:
         super().__init__()
         self.closed = closed
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name == self.closed or super().is_leaf_module(m, module_qualified_name)
+        closed = module_qualified_name == self.closed or isinstance(m, Gru | KeyedDropout)
+        return closed or super().is_leaf_module(m, module_qualified_name)
 
 
 def list_layers(module: nn.Module) -> list[str]:

@@ -1,8 +1,8 @@
 """What every model is to the rest of the program: settings, a cut, and a module to build.
 
 Layer 1. A model is one file with one `Model` subclass; outside packages register theirs under the entry point group
-`hpcfsl.model`. The module it builds may be any `torch.nn.Module` without batch statistics and without dropout; a
-`torch.nn.Sequential` with named children is the easiest to cut.
+`hpcfsl.model`. The module it builds may be any `torch.nn.Module` without batch statistics, whose only randomness is
+that of `torch.nn.Dropout`; a `torch.nn.Sequential` with named children is the easiest to cut.
 """
 
 from __future__ import annotations

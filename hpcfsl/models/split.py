@@ -97,9 +97,10 @@ def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str =
     """
     section = key.rpartition(".")[0] or key
     checks.refuse_layers(module, section)
-    module = checks.prepare(module)
+    module = checks.prepare(module, section)
     checks.refuse_parameters(module, section)
     inputs, logits = checks.try_whole(module, sample_shape, section)
+    checks.measure_dropout(module, inputs, section)
     client, server = _halves(module, cut, key)
     smashed_shape = checks.try_halves(client, server, inputs, logits, key, cut)
     return SplitModel(

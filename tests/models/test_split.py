@@ -215,9 +215,14 @@ FROZEN.weight.requires_grad = False
         (nn.BatchNorm1d(4), "model = 'layer2 (BatchNorm1d)': normalises by statistics of the batch"),
         (nn.BatchNorm1d(4, track_running_stats=False), "use GroupNorm"),
         (nn.InstanceNorm1d(4, track_running_stats=True), "keeps running statistics; use GroupNorm"),
+        (nn.Dropout(1.0), "model = 'layer2 (Dropout)': drops everything; set p below 1"),
         (
-            nn.Dropout(0.5),
-            "model = 'layer2 (Dropout)': draws random numbers that no key decides; leave it out or set p=0",
+            nn.AlphaDropout(0.5),
+            "model = 'layer2 (AlphaDropout)': draws random numbers that no key decides; use nn.Dropout, leave it out",
+        ),
+        (
+            nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1),
+            "model = 'layer2.self_attn (MultiheadAttention)': drops by random numbers that no key decides; set",
         ),
         (nn.RReLU(), "model = 'Sequential': draws random numbers that no key decides"),
         (Noisy(), "draws random numbers that no key decides"),
