@@ -94,14 +94,14 @@ def simulate(
             return "finished"
         world = agree(communicator, lambda: build_world(config, communicator, dataset=dataset, module=module))
         agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
-        run = _Run(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
+        run = RoundLoop(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
         status = run.until_done()
         agree(communicator, lambda: _set_status(folder, communicator, status))
         return status
 
 
-class _Run:
-    """One start of a run: its state, its trace, its cadence."""
+class RoundLoop:
+    """One start of a run: its state, its trace, its cadence. The run folder is held and prepared by the caller."""
 
     def __init__(
         self,
@@ -125,15 +125,16 @@ class _Run:
         """Collective. Run rounds until all are done or somebody asks to stop; commit; return the status."""
         with _stop_signals() as asked:
             while self._next < self._world.config.run.rounds:
-                self._one_round()
+                self.one_round()
                 commit, stop = self._decide(asked.is_set())
                 if commit or stop:
-                    self._commit()
+                    self.commit()
                 if stop and self._next < self._world.config.run.rounds:
                     return "resumable"
         return "finished"
 
-    def _one_round(self) -> None:
+    def one_round(self) -> None:
+        """Collective. Run the next round, test the model, record."""
         started = time.perf_counter()
         self._state, outcome = run_round(self._world, self._state, self._next, self._watch, self._record_clients)
         with self._watch.phase("evaluate"):
@@ -195,7 +196,8 @@ class _Run:
         due = self._next % run.checkpoint_rounds == 0 or self._next == run.rounds
         return self._world.communicator.broadcast((late or due, stop))
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """Collective. Make all rounds so far durable: trace and checkpoint."""
         with self._watch.phase("record"):
             self._writer.commit(
                 Checkpoint(
