@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcfsl.config import Config, resolve
-from hpcfsl.data.dataset import Dataset
+from hpcfsl.data.dataset import Dataset, count_classes
 from hpcfsl.errors import DataError, one_line
 from hpcfsl.parallel.communicator import agree
 from hpcfsl.parallel.failure import failing_together
@@ -36,6 +36,7 @@ def run(
     inputs: ArrayLike | None = None,
     targets: ArrayLike | None = None,
     owners: ArrayLike | None = None,
+    vocabulary: int = 0,
     listener: Listener | None = None,
 ) -> Run:
     """Collective. Run a simulation (or continue it, if `out` holds one) and return it, open for reading.
@@ -45,8 +46,10 @@ def run(
         out: The run folder.
         model: A module of one's own in place of the configured one; `model.cut` names the layer after which it is cut.
         inputs: Samples of one's own, [samples, ...]; needs `targets`.
-        targets: Class of each sample, integers from 0, [samples].
+        targets: Class of each sample, integers from 0, [samples], or of each position, [samples, positions].
         owners: Natural client of each sample, integers from 0, [samples]; for the `natural` partition.
+        vocabulary: Number of symbols where the inputs are symbols, integers from 0, [samples, positions]; 0 where they
+            are numbers.
         listener: Called after every round on root.
 
     Raises:
@@ -56,12 +59,14 @@ def run(
     with failing_together(folder, communicator, watch):
         resolved = agree(communicator, lambda: config if isinstance(config, Config) else resolve(config))
         watch.set_deadline(resolved.run.deadline_seconds)
-        dataset = agree(communicator, lambda: _dataset(inputs, targets, owners))
+        dataset = agree(communicator, lambda: _dataset(inputs, targets, owners, vocabulary))
         simulate(resolved, folder, communicator, dataset=dataset, module=model, listener=listener, watch=watch)
     return open_run(out)
 
 
-def _dataset(inputs: ArrayLike | None, targets: ArrayLike | None, owners: ArrayLike | None) -> Dataset | None:
+def _dataset(
+    inputs: ArrayLike | None, targets: ArrayLike | None, owners: ArrayLike | None, vocabulary: int
+) -> Dataset | None:
     if inputs is None or targets is None:
         if inputs is not targets or owners is not None:
             raise DataError("inputs, targets and owners go together: give at least inputs and targets, or none")
@@ -76,9 +81,10 @@ def _dataset(inputs: ArrayLike | None, targets: ArrayLike | None, owners: ArrayL
         inputs=samples,
         targets=_integers("targets", classes),
         owners=None if owners is None else _integers("owners", _array("owners", owners)),
-        num_classes=max(int(classes.max()) + 1, 1),
+        num_classes=count_classes(int(classes.max()), classes.shape[1:], vocabulary),
         test_inputs=None,
         test_targets=None,
+        vocabulary=vocabulary,
     )
 
 

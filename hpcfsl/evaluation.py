@@ -7,11 +7,13 @@ order of the shards, so the result does not depend on how many ranks there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.data.feed import Samples
 from hpcfsl.data.participation import sample_ids
 from hpcfsl.seeding import Purpose
 from hpcfsl.training.evaluation import evaluate
@@ -26,7 +28,7 @@ class Evaluation:
         accuracy: Share of the global test set that is classified correctly.
         loss: Its mean loss.
         clients: Evaluated clients with held-out samples, int64 [clients], ascending.
-        samples: Their held-out samples, int64 [clients].
+        samples: Their held-out samples, int64 [clients]; with a class at each position every position is one.
         correct: How many of them are classified correctly, int64 [clients].
         client_loss: Their mean loss, float64 [clients].
     """
@@ -79,6 +81,7 @@ def _test_globally(world: World, weights: torch.Tensor) -> tuple[float, float]:
         shards.update(part)
     if not total:
         return float("nan"), float("nan")
+    total *= prod(world.feed.target_shape)
     correct = sum(shards[shard][0] for shard in sorted(shards))
     loss = sum(shards[shard][1] for shard in sorted(shards))
     return correct / total, loss / total
@@ -90,12 +93,10 @@ def _test_clients(world: World, weights: torch.Tensor) -> list[tuple[int, int, i
         inputs, targets = world.feed.client_test(int(client))
         if len(targets):
             correct, loss = _evaluate(world, weights, inputs, targets)
-            mine.append((int(client), len(targets), correct, loss))
+            mine.append((int(client), targets.size, correct, loss))
     return sorted(row for part in world.communicator.gather_all(mine) for row in part)
 
 
-def _evaluate(
-    world: World, weights: torch.Tensor, inputs: NDArray[np.float32], targets: NDArray[np.int64]
-) -> tuple[int, float]:
+def _evaluate(world: World, weights: torch.Tensor, inputs: Samples, targets: NDArray[np.int64]) -> tuple[int, float]:
     inputs_there, targets_there = (torch.from_numpy(values).to(world.device) for values in (inputs, targets))
     return evaluate(world.model, weights, inputs_there, targets_there)

@@ -126,9 +126,9 @@ def client_rows(world: World, group: SummedGroup, round: int) -> Rows:
         "client": clients[new],
         "first_round": np.full(int(new.sum()), round, np.int32),
         "owner": np.array([world.population.owner(int(client)) for client in clients[new]], np.int64),
-        "attacker": np.isin(clients[new], world.attackers).astype(np.int8),
+        "attacker": world.is_ever_attacker(clients[new]).astype(np.int8),
         "num_train": group.scored.first.samples[new],
-        "num_test": np.array([len(world.population.test_rows(int(client))) for client in clients[new]], np.int64),
+        "num_test": world.population.test_counts(clients[new]),
     }
 
 

@@ -6,7 +6,6 @@ attackers, the ranks. A user's own module or data take the place of the configur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +23,6 @@ from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.device import device_of_rank
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
-
-_SLICE = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +54,14 @@ class World:
     def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
         """Return which of `clients` attack in a round, bool [clients]."""
         active = round >= self.config.threat.first_round
-        return np.isin(clients, self.attackers) & active
+        return self.is_ever_attacker(clients) & active
+
+    def is_ever_attacker(self, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of `clients` attack in some round, bool [clients]."""
+        # Not np.isin, which sorts all attackers anew: there may be millions of them, and thousands of groups a round.
+        places = np.searchsorted(self.attackers, clients)
+        found: NDArray[np.bool_] = places < np.searchsorted(self.attackers, clients, side="right")
+        return found
 
 
 def build_world(
@@ -82,11 +86,17 @@ def _build(
     device = device_of_rank(config.run.device, communicator.local_rank)
     dataset = dataset or config.data.load(config.run.seed)
     population = config.partition.divide(dataset, config.run.seed)
-    total, largest = _count_samples(population)
+    total, largest = population.total_and_largest()
     _check_fit(config, population, largest)
     feed = Feed(dataset=dataset, population=population, standardise=config.data.standardise)
     module = module or _build_model(config.model, feed)
-    model = split(module, config.model.cut if config.protocol.cuts else "none", feed.sample_shape)
+    model = split(
+        module,
+        config.model.cut if config.protocol.cuts else "none",
+        feed.sample_shape,
+        target_shape=feed.target_shape,
+        vocabulary=dataset.vocabulary,
+    )
     return World(
         config=config,
         population=population,
@@ -125,18 +135,3 @@ def _check_fit(config: Config, population: Population, largest: int) -> None:
     if batch > largest:
         fix = f"the largest client has {largest} training samples; use at most that"
         raise ConfigError("training.batch_size", batch, fix)
-
-
-def _count_samples(population: Population) -> tuple[int, int]:
-    """Return the training samples of all clients together and of the largest one."""
-    total = largest = 0
-    for ids in _client_slices(population):
-        counts = population.train_counts(ids)
-        total, largest = total + int(counts.sum()), max(largest, int(counts.max()))
-    return total, largest
-
-
-def _client_slices(population: Population) -> Iterator[NDArray[np.int64]]:
-    count = population.num_clients
-    for first in range(0, count, _SLICE):
-        yield np.arange(first, min(first + _SLICE, count))

@@ -1,7 +1,11 @@
 """One data set in memory, as its source stored it.
 
-Layer 1. Inputs keep their stored type (bytes stay bytes: a quarter of the memory of float32); `feed.Feed` converts the
+Layer 1. Arrays keep their stored type (bytes stay bytes: a quarter of the memory of float32); `feed.Feed` converts the
 rows that are asked for. A `Dataset` checks itself when it is made, so what follows may rely on shapes and ranges.
+
+Samples are numbers of any shape with one class each, or sequences of symbols, as in text: `vocabulary` says how many
+symbols there are. A sequence has one class, or one at each position; predicting the next symbol is the second kind,
+with the symbols as classes.
 """
 
 from __future__ import annotations
@@ -15,18 +19,29 @@ from numpy.typing import NDArray
 from hpcfsl.errors import DataError
 
 
+def count_classes(largest: int, target_shape: tuple[int, ...], vocabulary: int) -> int:
+    """Return how many classes data have whose largest one is `largest`.
+
+    Sequences with a class at each position are taken for those of a language model, whose classes are the symbols.
+    """
+    return max(largest + 1, vocabulary if target_shape else 1)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
     """Samples, their classes and, where the data has them, their natural clients.
 
     Attributes:
         name: What messages and records call it.
-        inputs: Samples [n, ...] of any numeric type; images are [n, channels, height, width].
-        targets: Classes [n], each in 0 .. num_classes - 1.
+        inputs: Samples [n, ...] of any numeric type; images are [n, channels, height, width], sequences of symbols are
+            whole numbers 0 .. vocabulary - 1, [n, positions].
+        targets: Classes of any integer type, each in 0 .. num_classes - 1: [n], or [n, positions] where every position
+            has one.
         owners: Natural client of each sample [n], 0 .. k - 1 without a gap; None where the data has none.
         num_classes: Number of classes.
         test_inputs: The source's own test samples [m, ...], shaped and typed like `inputs`; None where it has none.
-        test_targets: Classes of the test samples [m].
+        test_targets: Classes of the test samples, [m] or [m, positions].
+        vocabulary: Number of symbols; 0 where the inputs are numbers.
 
     Raises:
         DataError: The arrays do not fit together, or an input is not a finite number.
@@ -34,11 +49,12 @@ class Dataset:
 
     name: str
     inputs: NDArray[Any]
-    targets: NDArray[np.int64]
+    targets: NDArray[Any]
     owners: NDArray[np.int64] | None
     num_classes: int
     test_inputs: NDArray[Any] | None
-    test_targets: NDArray[np.int64] | None
+    test_targets: NDArray[Any] | None
+    vocabulary: int = 0
 
     def __post_init__(self) -> None:
         """Check the arrays against each other."""
@@ -50,6 +66,8 @@ class Dataset:
             self._check_samples("test inputs", self.test_inputs, self.test_targets)
             if self.test_inputs.shape[1:] != self.inputs.shape[1:]:
                 raise self._error(f"test samples have shape {self.test_inputs.shape[1:]}, not {self.sample_shape}")
+            if self.test_targets.ndim != self.targets.ndim:
+                raise self._error("training and test samples must both have one class each, or one at each position")
 
     def __len__(self) -> int:
         """Return the number of training samples."""
@@ -61,23 +79,39 @@ class Dataset:
         return self.inputs.shape[1:]
 
     @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's classes: () for one class, (positions,) for one at each position."""
+        return self.targets.shape[1:]
+
+    @property
     def num_owners(self) -> int:
         """Number of natural clients; 0 where the data has none."""
         return 0 if self.owners is None else int(self.owners.max()) + 1
 
-    def _check_samples(self, what: str, inputs: NDArray[Any], targets: NDArray[np.int64]) -> None:
+    def _check_samples(self, what: str, inputs: NDArray[Any], targets: NDArray[Any]) -> None:
         if inputs.ndim < 2 or inputs.size == 0:
             raise self._error(f"{what} have shape {inputs.shape}; give a non-empty array [samples, features, ...]")
         if inputs.dtype.kind not in "buif":
             raise self._error(f"{what} have type {inputs.dtype}; give numbers")
-        if targets.shape != (len(inputs),):
-            raise self._error(f"{len(inputs)} {what} but targets of shape {targets.shape}; give one class a sample")
-        self._check_finite(what, inputs)
-        wrong = np.flatnonzero((targets < 0) | (targets >= self.num_classes))
-        if wrong.size:
+        if targets.shape not in ((len(inputs),), inputs.shape[:2]):
             raise self._error(
-                f"row {wrong[0]} of {what} has class {targets[wrong[0]]}; classes must be 0 .. {self.num_classes - 1}"
+                f"{len(inputs)} {what} but targets of shape {targets.shape}; give one class a sample, or one a position"
             )
+        self._check_finite(what, inputs)
+        self._check_range(what, "class", targets, self.num_classes)
+        if self.vocabulary:
+            if inputs.ndim != 2 or inputs.dtype.kind not in "ui":
+                raise self._error(
+                    f"{what} are {inputs.dtype} {inputs.shape}; symbols are integers [samples, positions]"
+                )
+            self._check_range(what, "symbol", inputs, self.vocabulary)
+
+    def _check_range(self, what: str, kind: str, values: NDArray[Any], limit: int) -> None:
+        if values.min() >= 0 and values.max() < limit:
+            return
+        place = tuple(np.argwhere((values < 0) | (values >= limit))[0])
+        fix = f"{'classes' if kind == 'class' else 'symbols'} must be 0 .. {limit - 1}"
+        raise self._error(f"row {place[0]} of {what} has {kind} {values[place]}; {fix}")
 
     def _check_finite(self, what: str, inputs: NDArray[Any]) -> None:
         if inputs.dtype.kind != "f":

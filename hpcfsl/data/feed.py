@@ -1,7 +1,7 @@
-"""The samples as training and evaluation read them: gathered, converted to float32 and standardised on the way.
+"""The samples as training and evaluation read them: gathered, converted and standardised on the way.
 
-Layer 1. The raw data stays as stored; only the rows asked for are converted. Mean and standard deviation come from the
-training rows of all clients together and never from a test row.
+Layer 1. The raw data stays as stored; only the rows asked for are converted: numbers to float32, symbols and classes to
+int64. Mean and standard deviation come from the training rows of all clients together and never from a test row.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from hpcfsl.data.population import Population
 
 _CHUNK_ROWS = 4096
 
+Samples = NDArray[np.float32] | NDArray[np.int64]
+"""Inputs of samples as a model takes them: float32, or int64 where they are symbols."""
+
 
 class Feed:
     """A data set divided into clients, ready to be read.
@@ -27,12 +30,13 @@ class Feed:
         population: Which rows each client holds.
         standardise: Whether inputs get mean 0 and standard deviation 1 over the training rows of all clients: for
             images [channels, height, width] a channel at a time, otherwise a feature (last axis) at a time. Without,
-            they are only converted to float32.
+            they are only converted to float32. Symbols have no mean; they are int64 in either case.
 
     Attributes:
         dataset: As given.
         population: As given.
         sample_shape: Shape of one sample.
+        target_shape: Shape of one sample's classes: () or (positions,).
         num_classes: Number of classes.
         num_clients: Number of clients.
         num_test: Samples in the global test set, at least one.
@@ -41,38 +45,42 @@ class Feed:
     def __init__(self, *, dataset: Dataset, population: Population, standardise: bool) -> None:
         self.dataset, self.population = dataset, population
         self.sample_shape, self.num_classes = dataset.sample_shape, dataset.num_classes
+        self.target_shape = dataset.target_shape
         self.num_clients = population.num_clients
         self._test_rows = population.test_pool() if dataset.test_inputs is None else np.arange(len(dataset.test_inputs))
         self.num_test = len(self._test_rows)
         self._shift_and_scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-        if standardise:
+        if standardise and not dataset.vocabulary:
             mean, deviation = mean_and_deviation(dataset.inputs, population.train_pool())
             self._shift_and_scale = mean.astype(np.float32), (1.0 / deviation).astype(np.float32)
 
-    def inputs(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return samples of `dataset.inputs`, float32 [len(rows), *sample_shape]."""
+    def inputs(self, rows: NDArray[np.int64]) -> Samples:
+        """Return samples of `dataset.inputs`, float32, or int64 for symbols, [len(rows), *sample_shape]."""
         return self._convert(self.dataset.inputs[rows])
 
     def targets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the classes of rows of `dataset.inputs`, int64 [len(rows)]."""
-        return self.dataset.targets[rows]
+        """Return the classes of rows of `dataset.inputs`, int64 [len(rows), *target_shape]."""
+        return self.dataset.targets[rows].astype(np.int64, copy=False)
 
-    def test_batch(self, start: int, stop: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def test_batch(self, start: int, stop: int) -> tuple[Samples, NDArray[np.int64]]:
         """Return samples start .. stop - 1 of the global test set: inputs [stop - start, *sample_shape] and classes."""
         return self._gather(self._test_rows[start:stop], from_test_set=self.dataset.test_inputs is not None)
 
-    def client_test(self, client: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return one client's test samples, perhaps none: inputs [samples, *sample_shape] and classes [samples]."""
+    def client_test(self, client: int) -> tuple[Samples, NDArray[np.int64]]:
+        """Return one client's test samples, perhaps none: inputs and classes as `inputs` and `targets` do."""
         return self._gather(self.population.test_rows(client), from_test_set=self.population.test_rows_of_test_set)
 
-    def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[Samples, NDArray[np.int64]]:
         if not from_test_set:
             return self.inputs(rows), self.targets(rows)
         assert self.dataset.test_inputs is not None
         assert self.dataset.test_targets is not None
-        return self._convert(self.dataset.test_inputs[rows]), self.dataset.test_targets[rows]
+        targets = self.dataset.test_targets[rows].astype(np.int64, copy=False)
+        return self._convert(self.dataset.test_inputs[rows]), targets
 
-    def _convert(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+    def _convert(self, raw: NDArray[Any]) -> Samples:
+        if self.dataset.vocabulary:
+            return raw.astype(np.int64, copy=False)
         samples = raw.astype(np.float32)
         if self._shift_and_scale is not None:
             shift, scale = self._shift_and_scale

@@ -40,6 +40,12 @@ class Population(Protocol):
     def train_counts(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of training samples of each client, int64 [clients]."""
 
+    def test_counts(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of test samples of each client, int64 [clients]."""
+
+    def total_and_largest(self) -> tuple[int, int]:
+        """Return the number of training samples of all clients together and of the largest one; fast."""
+
     def owner(self, client: int) -> int:
         """Return the natural client that this one is a part of; -1 where there is none."""
 
@@ -92,6 +98,14 @@ class RowPopulation:
     def train_counts(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the number of training samples of each client, int64 [clients]."""
         return self.train_starts[clients + 1] - self.train_starts[clients]
+
+    def test_counts(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of test samples of each client, int64 [clients]."""
+        return self.test_starts[clients + 1] - self.test_starts[clients]
+
+    def total_and_largest(self) -> tuple[int, int]:
+        """Return the number of training samples of all clients together and of the largest one."""
+        return len(self.train), int(np.diff(self.train_starts).max())
 
     def owner(self, client: int) -> int:
         """Return the natural client that this one is a part of; -1 where there is none."""

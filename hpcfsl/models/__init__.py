@@ -7,7 +7,7 @@ the parameters of both. Importing this package does not import torch.
 
 from __future__ import annotations
 
-from hpcfsl.models import cifar_cnn, digits_cnn, lenet5, mlp
+from hpcfsl.models import cifar_cnn, digits_cnn, gru_lm, lenet5, mlp
 from hpcfsl.models.model import Model, models
 
-__all__ = ["Model", "cifar_cnn", "digits_cnn", "lenet5", "mlp", "models"]
+__all__ = ["Model", "cifar_cnn", "digits_cnn", "gru_lm", "lenet5", "mlp", "models"]

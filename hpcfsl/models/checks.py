@@ -93,27 +93,34 @@ def _with_keyed_dropout(module: nn.Module, section: str) -> nn.Module:
     return keyed.get(id(module), module)
 
 
-def try_whole(module: nn.Module, sample_shape: tuple[int, ...], section: str) -> tuple[Tensor, Tensor]:
-    """Run a batch of 2 through a module; return it, [2, *sample_shape], and the logits, [2, classes].
+def trial_inputs(sample_shape: tuple[int, ...], vocabulary: int) -> Tensor:
+    """Return a batch [2, *sample_shape]: float32, or with a vocabulary int64 symbols, the largest one first."""
+    size = 2 * math.prod(sample_shape)
+    values = vocabulary - 1 - torch.arange(size) % vocabulary if vocabulary else torch.linspace(0.0, 1.0, size)
+    return values.reshape(2, *sample_shape)
+
+
+def try_whole(module: nn.Module, inputs: Tensor, target_shape: tuple[int, ...], section: str) -> Tensor:
+    """Run `inputs`, [2, ...], through a module; return the logits, [2, *target_shape, classes].
 
     Raises:
         ConfigError: The module cannot take the samples, draws random numbers, returns something else, or changes its
             buffers.
     """
     name, module = type(module).__name__, copy.deepcopy(module)
-    inputs = torch.linspace(0.0, 1.0, 2 * math.prod(sample_shape)).reshape(2, *sample_shape)
     before = copy.deepcopy(dict(module.named_buffers()))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         state = torch.random.get_rng_state()
         logits = _run(module, inputs.clone(), section)
         if not torch.equal(state, torch.random.get_rng_state()):
             raise ConfigError(section, name, "draws random numbers that no key decides; take them out of forward")
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != 2:
-        raise ConfigError(section, name, f"returns {_describe(logits)} for 2 samples; return logits [2, classes]")
+    if not isinstance(logits, Tensor) or logits.shape[:-1] != (2, *target_shape):
+        wanted = ", ".join(map(str, (2, *target_shape, "classes")))
+        raise ConfigError(section, name, f"returns {_describe(logits)} for 2 samples; return logits [{wanted}]")
     for key, buffer in module.named_buffers():
         if key not in before or not _same(before[key], buffer):
             raise ConfigError(section, key, "is a buffer that forward changes; make it constant, or use GroupNorm")
-    return inputs, logits
+    return logits
 
 
 def measure_dropout(module: nn.Module, inputs: Tensor, section: str) -> None:

@@ -43,6 +43,15 @@ def list_layers(module: nn.Module) -> list[str]:
     return _ends(str(node.target) for node in graph.nodes if node.op == "call_module")
 
 
+def trace(module: nn.Module) -> fx.Graph:
+    """Return the graph of the layers and functions that `module` calls; torch's layers and this project's stay closed.
+
+    Raises:
+        UncuttableError: `module` cannot be traced, or takes more than one argument.
+    """
+    return _trace(module, None)
+
+
 def cut_graph(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
     """Return the two halves of `module`, cut after the call of the layer `cut`; they share its parameters.
 

@@ -27,6 +27,9 @@ class Model(Settings):
     def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """Return a new module that takes float32 [batch, *sample_shape] to logits [batch, num_classes].
 
+        For sequences of symbols the inputs are int64 [batch, positions], and where every position has a class the
+        logits are [batch, positions, num_classes].
+
         Raises:
             ConfigError: The model cannot take samples of this shape.
         """

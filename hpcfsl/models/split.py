@@ -33,10 +33,12 @@ class SplitModel:
     Attributes:
         whole: The module before the cut.
         client_half: Inputs [batch, ...] to smashed data [batch, *smashed_shape].
-        server_half: Smashed data to logits [batch, classes]; the identity where `cut` is "none".
+        server_half: Smashed data to logits [batch, *target_shape, classes]; the identity where `cut` is "none".
         cut: The layer after which the model is cut, or "none".
         layout: The flat update vector; names are those of the whole module behind "client." or "server.".
         smashed_shape: Shape of the smashed data of one sample.
+        target_shape: Shape of the classes of one sample: () for one, (positions,) for one at each position.
+        trial: The two samples on which the model was tried, [2, *sample_shape].
     """
 
     whole: nn.Module
@@ -45,6 +47,8 @@ class SplitModel:
     cut: str
     layout: Layout
     smashed_shape: tuple[int, ...]
+    target_shape: tuple[int, ...]
+    trial: Tensor
 
     def initial_weights(self, seed: int) -> Tensor:
         """Return float32 [layout.size] on the processor, a function of `seed`; by name the same at every cut."""
@@ -58,11 +62,11 @@ class SplitModel:
         return _call(self.client_half, self._client_names, weights, inputs)
 
     def server_forward(self, weights: Mapping[str, Tensor], smashed: Tensor) -> Tensor:
-        """Return logits [batch, classes] for weights by layout name (the client's may be absent)."""
+        """Return logits [batch, *target_shape, classes] for weights by layout name (the client's may be absent)."""
         return _call(self.server_half, self._server_names, weights, smashed)
 
     def forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Return logits [batch, classes] of inputs [batch, ...] for weights by layout name."""
+        """Return logits [batch, *target_shape, classes] of inputs [batch, ...] for weights by layout name."""
         return self.server_forward(weights, self.client_forward(weights, inputs))
 
     @cached_property
@@ -83,14 +87,25 @@ def cut_points(module: nn.Module) -> list[str]:
     return [name for name in _layers(module) if _can_cut(module, name)]
 
 
-def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str = "model.cut") -> SplitModel:
+def split(
+    module: nn.Module,
+    cut: str,
+    sample_shape: tuple[int, ...],
+    key: str = "model.cut",
+    *,
+    target_shape: tuple[int, ...] = (),
+    vocabulary: int = 0,
+) -> SplitModel:
     """Cut a module in two.
 
     Args:
-        module: Takes float32 [batch, *sample_shape] to logits [batch, classes]; it is copied, never changed.
+        module: Takes inputs [batch, *sample_shape] to logits [batch, *target_shape, classes]; it is copied, never
+            changed.
         cut: A name from `cut_points`, or "none".
         sample_shape: Shape of one sample.
         key: The setting that errors name.
+        target_shape: Shape of the classes of one sample: () for one, (positions,) for one at each position.
+        vocabulary: Number of symbols where the inputs are symbols, int64; 0 where they are numbers, float32.
 
     Raises:
         ConfigError: The module cannot be split here, or not at all; says why and what to do.
@@ -99,7 +114,8 @@ def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str =
     checks.refuse_layers(module, section)
     module = checks.prepare(module, section)
     checks.refuse_parameters(module, section)
-    inputs, logits = checks.try_whole(module, sample_shape, section)
+    inputs = checks.trial_inputs(sample_shape, vocabulary)
+    logits = checks.try_whole(module, inputs, target_shape, section)
     checks.measure_dropout(module, inputs, section)
     client, server = _halves(module, cut, key)
     smashed_shape = checks.try_halves(client, server, inputs, logits, key, cut)
@@ -110,6 +126,8 @@ def split(module: nn.Module, cut: str, sample_shape: tuple[int, ...], key: str =
         cut=cut,
         layout=_layout(module, client, server),
         smashed_shape=smashed_shape,
+        target_shape=target_shape,
+        trial=inputs,
     )
 
 

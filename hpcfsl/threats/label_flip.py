@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data.feed import Samples
 from hpcfsl.threats.threat import Threat, threats
 
 
@@ -17,7 +18,7 @@ class LabelFlip(Threat):
     attack: Literal["label-flip"] = "label-flip"
 
     def poison(
-        self, inputs: NDArray[np.float32], targets: NDArray[np.int64], *, num_classes: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        self, inputs: Samples, targets: NDArray[np.int64], *, num_classes: int
+    ) -> tuple[Samples, NDArray[np.int64]]:
         """Return the inputs as they are and the mirrored labels."""
         return inputs, num_classes - 1 - targets

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data.feed import Samples
 from hpcfsl.data.participation import sample_ids
 from hpcfsl.errors import ConfigError
 from hpcfsl.seeding import Purpose
@@ -64,9 +65,9 @@ class Threat(Settings):
         return sample_ids(num_clients, self.clients, seed, 0, Purpose.THREAT)
 
     def poison(
-        self, inputs: NDArray[np.float32], targets: NDArray[np.int64], *, num_classes: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return an attacker's training data: inputs [samples, ...], targets [samples]."""
+        self, inputs: Samples, targets: NDArray[np.int64], *, num_classes: int
+    ) -> tuple[Samples, NDArray[np.int64]]:
+        """Return an attacker's training data: inputs [samples, ...], targets [samples] or [samples, positions]."""
         return inputs, targets
 
     def forge(self, view: View) -> torch.Tensor:

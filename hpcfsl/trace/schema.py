@@ -132,7 +132,12 @@ _ROUNDS = (
     _column("update_norm", "f8", "update norm", "Euclidean norm of the global update."),
     _column("model_hash", "u8", "model hash", "Hash of the bits of the global model after the round.", bits=True),
     _column("train_loss", "f8", "training loss", "Mean training loss over the participants' samples."),
-    _column("test_accuracy", "f8", "test accuracy", "Share of the test set classed right; NaN where not evaluated."),
+    _column(
+        "test_accuracy",
+        "f8",
+        "test accuracy",
+        "Share of the test samples, or positions, classed right; NaN where not evaluated.",
+    ),
     _column("test_loss", "f8", "test loss", "Mean loss on the global test set; NaN where not evaluated."),
     *(
         _column(f"client_accuracy_{name}", "f8", f"client accuracy, {title}", f"The {title}; NaN where not evaluated.")
@@ -152,8 +157,10 @@ _ROUNDS = (
 _EVALUATION = (
     _ROUND,
     _CLIENT,
-    _column("num_samples", "i8", "test samples", "Test samples of the client."),
-    _column("num_correct", "i8", "correct", "Test samples classed right."),
+    _column(
+        "num_samples", "i8", "test samples", "Test samples of the client, or all their positions that have a class."
+    ),
+    _column("num_correct", "i8", "correct", "How many of them were classed right."),
     _column("accuracy", "f8", "accuracy", "Correct over test samples; NaN where the client has none."),
     _column("loss", "f8", "loss", "Mean loss over the client's test samples; NaN where it has none."),
 )

@@ -11,9 +11,16 @@ from hpcfsl.models.split import SplitModel
 def evaluate(
     model: SplitModel, weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[int, float]:
-    """Return how many of the samples are classified correctly, and the sum of their losses in float64."""
+    """Return how many classes are predicted correctly, and the sum of the losses in float64.
+
+    Args:
+        model: The model.
+        weights: Its parameters, float32 [params].
+        inputs: Samples, [samples, ...].
+        targets: Their classes, [samples], or [samples, positions]: then every position counts.
+    """
     with torch.no_grad():
         logits = model.forward(model.layout.unflatten(weights), inputs)
-        losses = functional.cross_entropy(logits, targets, reduction="none").double()
+        losses = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").double()
         # Added up in order by numpy-like pairwise sums of a fixed shape: the same bits for the same shard.
-        return int((logits.argmax(dim=1) == targets).sum()), float(losses.sum())
+        return int((logits.argmax(dim=-1) == targets).sum()), float(losses.sum())

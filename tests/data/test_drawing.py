@@ -76,6 +76,8 @@ def test_drawn_clients_in_a_batch_are_the_same_ones() -> None:
     for client, rows in zip(clients, batch, strict=True):
         np.testing.assert_array_equal(rows, population.train_rows(int(client)))
     assert population.train_counts(clients).tolist() == [6, 6, 6]
+    assert population.test_counts(clients).tolist() == [len(population.test_rows(7))] * 3
+    assert population.total_and_largest() == (6000, 6)
     assert len({tuple(rows) for rows in batch.tolist()}) == 3
 
 

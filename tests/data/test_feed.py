@@ -133,3 +133,29 @@ def test_a_client_may_have_no_test_sample() -> None:
 def test_shapes_and_counts() -> None:
     feed = make_feed(make_dataset(images()))
     assert (feed.sample_shape, feed.num_classes, feed.num_clients) == ((2, 3, 4), 3, 4)
+
+
+def text_of(vocabulary: int, targets: NDArray[Any]) -> Dataset:
+    text = np.arange(120, dtype=np.uint8).reshape(40, 3) % 7
+    rest = {"owners": None, "num_classes": 7, "test_inputs": text[:5], "test_targets": targets[:5]}
+    return Dataset(name="text", inputs=text, targets=targets, vocabulary=vocabulary, **rest)
+
+
+@pytest.mark.parametrize("per_position", [False, True])
+def test_symbols_stay_whole_numbers(per_position: bool) -> None:
+    targets = np.arange(40).astype(np.uint16) % 7
+    dataset = text_of(7, np.repeat(targets[:, None], 3, axis=1) if per_position else targets)
+    feed = make_feed(dataset)
+    rows = np.array([4, 4, 9])
+    for (inputs, classes), (raw, raw_classes) in (
+        ((feed.inputs(rows), feed.targets(rows)), (dataset.inputs[rows], dataset.targets[rows])),
+        (feed.test_batch(1, 4), (dataset.inputs[1:4], dataset.targets[1:4])),
+    ):
+        assert inputs.dtype == classes.dtype == np.int64
+        np.testing.assert_array_equal(inputs, raw)
+        np.testing.assert_array_equal(classes, raw_classes)
+    assert feed.target_shape == ((3,) if per_position else ())
+
+
+def test_whole_numbers_without_a_vocabulary_are_numbers() -> None:
+    assert make_feed(text_of(0, np.arange(40) % 7)).inputs(np.array([1])).dtype == np.float32

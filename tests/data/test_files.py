@@ -149,6 +149,16 @@ def test_fashion_mnist_itself() -> None:
     assert np.bincount(dataset.targets).tolist() == [6000] * 10
 
 
+def test_npz_text(tmp_path: Path) -> None:
+    text = np.arange(12).reshape(4, 3) % 5
+    np.savez(tmp_path / "text.npz", x=text, y=text % 2, x_test=text, y_test=text % 2)
+    dataset = sources.parse({"source": "npz", "file": str(tmp_path / "text.npz"), "vocabulary": 6}).load(0)
+    assert (dataset.vocabulary, dataset.num_classes, dataset.target_shape) == (6, 6, (3,))
+    np.savez(tmp_path / "labelled.npz", x=text, y=text[:, 0] % 2)
+    labelled = sources.parse({"source": "npz", "file": str(tmp_path / "labelled.npz"), "vocabulary": 6}).load(0)
+    assert (labelled.vocabulary, labelled.num_classes, labelled.target_shape) == (6, 2, ())
+
+
 def npz(path: Path, **arrays: Any) -> Any:
     np.savez(path, **arrays)
     return sources.parse({"source": "npz", "file": str(path)}).load(0)

@@ -73,6 +73,8 @@ def test_counts_pools_and_batched_rows_agree_with_the_clients(case: tuple[Partit
     clients = np.arange(population.num_clients)[::-1]
     train = [population.train_rows(client) for client in clients]
     np.testing.assert_array_equal(population.train_counts(clients), [len(rows) for rows in train])
+    np.testing.assert_array_equal(population.test_counts(clients), [len(population.test_rows(i)) for i in clients])
+    assert population.total_and_largest() == (sum(map(len, train)), max(map(len, train)))
     np.testing.assert_array_equal(population.train_rows_of(clients), np.concatenate(train))
     np.testing.assert_array_equal(population.train_pool(), np.sort(np.concatenate(train)))
     test = np.concatenate([population.test_rows(client) for client in clients])
@@ -265,3 +267,16 @@ def test_natural_needs_owners() -> None:
 def test_settings_out_of_bounds(tree: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"^partition\."):
         partitions.parse(tree)
+
+
+@pytest.mark.parametrize("rule", partitions.names())
+def test_samples_with_a_class_at_each_position_are_not_divided_by_class(rule: str) -> None:
+    text = np.arange(240).reshape(60, 4) % 5
+    data = {"owners": np.arange(60) // 15, "num_classes": 5, "test_inputs": None, "test_targets": None}
+    dataset = Dataset(name="made", inputs=text, targets=text, vocabulary=5, **data)
+    partition = partitions.parse({"rule": rule})
+    if rule in ("dirichlet", "shards"):
+        with pytest.raises(ConfigError, match=f"partition.rule = '{rule}': divides by class, but made has one at each"):
+            partition.divide(dataset, 1)
+    else:
+        assert partition.divide(dataset, 1).train_rows(0).size

@@ -92,6 +92,8 @@ def test_synthetic_data_without_a_test_set_and_with_more_owners_than_samples() -
         ({"source": "synthetic", "shape": [0]}, "data.shape.0"),
         ({"source": "synthetic", "samples": 0}, "data.samples"),
         ({"source": "npz"}, "data.file"),
+        ({"source": "synthetic-text", "standardise": True}, "data.standardise"),
+        ({"source": "synthetic-text", "symbols": 1}, "data.symbols"),
         ({"source": "digit"}, "data.source"),
         ({"standardize": True}, "data.standardize"),
     ],
@@ -129,6 +131,11 @@ GOOD: dict[str, Any] = {
         ({"test_inputs": None}, "must be given together"),
         ({"test_inputs": np.zeros((1, 3))}, r"test samples have shape \(3,\), not \(2,\)"),
         ({"test_targets": np.array([5])}, "row 0 of test inputs has class 5"),
+        ({"test_targets": np.array([[0, 1]])}, "must both have one class each, or one at each position"),
+        ({"targets": np.array([[0, 1], [0, 1], [0, 2], [0, 0]]), "test_targets": np.zeros((1, 2))}, "row 2 of inputs"),
+        ({"vocabulary": 3}, r"inputs are float64 \(4, 2\); symbols are integers \[samples, positions\]"),
+        ({"vocabulary": 3, "inputs": np.zeros((4, 2, 2), int)}, r"inputs are int64 \(4, 2, 2\); symbols are integers"),
+        ({"vocabulary": 3, "inputs": np.array([[0, 1], [2, 3], [0, 0], [4, 0]])}, "row 1 of inputs has symbol 3"),
     ],
 )
 def test_a_data_set_checks_itself(change: dict[str, Any], message: str) -> None:

@@ -51,6 +51,14 @@ def test_splitfed_v1_bytes_against_what_the_halves_really_pass(cut: str) -> None
     assert found.labels_up[0] == 2 * 7 * torch.zeros(1, dtype=torch.int64).element_size()
 
 
+def test_a_class_at_each_position_is_a_label_at_each_position() -> None:
+    module = models.parse({"name": "gru-lm", "hidden": 5}).build((9,), 7)
+    model = split(module, "gru", (9,), target_shape=(9,), vocabulary=7)
+    found = protocols.parse({"name": "splitfed-v1"}).wire_bytes(model, SAMPLES, 1)
+    assert found.labels_up.tolist() == (SAMPLES * 9 * LABEL).tolist()
+    assert found.smashed_up.tolist() == (SAMPLES * 9 * 5 * FLOAT).tolist()
+
+
 def test_fedavg_sends_the_whole_model_and_nothing_else() -> None:
     model = split(nn.Sequential(nn.Linear(6, 3)), "none", (6,))
     protocol = protocols.parse({"name": "fedavg"})

@@ -65,6 +65,13 @@ def check_enough_rows(key: str, value: object, needed: int, dataset: Dataset) ->
         raise ConfigError(f"partition.{key}", value, fix)
 
 
+def check_one_class(rule: str, dataset: Dataset) -> None:
+    """Raise a ConfigError where samples have a class at each position, so that nobody can say whose class it is."""
+    if dataset.target_shape:
+        fix = f"divides by class, but {dataset.name} has one at each position; choose natural, iid, quantity or drawing"
+        raise ConfigError("partition.rule", rule, fix)
+
+
 def deal(sizes: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the client of each row [n] when client i gets the next `sizes[i]` rows of `order`."""
     client_of_row = np.empty(len(order), np.int64)

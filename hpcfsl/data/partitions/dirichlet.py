@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.partitions.base import Partition, check_enough_rows, no_owners, partitions, proportional_sizes
+from hpcfsl.data.partitions.base import (
+    Partition,
+    check_enough_rows,
+    check_one_class,
+    no_owners,
+    partitions,
+    proportional_sizes,
+)
 from hpcfsl.data.population import RowPopulation
 from hpcfsl.seeding import Purpose, random_key, random_permutation
 
@@ -41,6 +48,7 @@ class Dirichlet(Partition):
 
     def divide(self, dataset: Dataset, seed: int) -> RowPopulation:
         """Return `clients` clients; see `Partition.divide`."""
+        check_one_class(self.rule, dataset)
         check_enough_rows("clients", self.clients, self.clients, dataset)
         check_enough_rows("min_samples", self.min_samples, self.clients * self.min_samples, dataset)
         shuffled = random_permutation(seed, Purpose.PARTITION, round=0, entity=0, size=len(dataset))

@@ -60,6 +60,14 @@ class DrawnPopulation:
         """Return the number of training samples of each client, int64 [clients]."""
         return np.full(len(clients), self.num_train, np.int64)
 
+    def test_counts(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of test samples of each client, int64 [clients]."""
+        return np.full(len(clients), self.num_test, np.int64)
+
+    def total_and_largest(self) -> tuple[int, int]:
+        """Return the number of training samples of all clients together and of any one."""
+        return self.num_clients * self.num_train, self.num_train
+
     def owner(self, client: int) -> int:
         """Return -1: a drawn client is part of no natural one."""
         return -1

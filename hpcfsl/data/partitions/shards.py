@@ -13,7 +13,15 @@ import numpy as np
 from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.partitions.base import Partition, check_enough_rows, deal, even_sizes, no_owners, partitions
+from hpcfsl.data.partitions.base import (
+    Partition,
+    check_enough_rows,
+    check_one_class,
+    deal,
+    even_sizes,
+    no_owners,
+    partitions,
+)
 from hpcfsl.data.population import RowPopulation
 from hpcfsl.seeding import Purpose, random_permutation
 
@@ -33,6 +41,7 @@ class Shards(Partition):
 
     def divide(self, dataset: Dataset, seed: int) -> RowPopulation:
         """Return `clients` clients; see `Partition.divide`."""
+        check_one_class(self.rule, dataset)
         num_shards = self.clients * self.shards_per_client
         check_enough_rows("clients", self.clients, self.clients, dataset)
         check_enough_rows("shards_per_client", self.shards_per_client, num_shards, dataset)

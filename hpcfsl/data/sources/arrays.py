@@ -4,10 +4,12 @@
 
 | array | shape | |
 |---|---|---|
-| `x` | [n, ...] numbers | samples; images are [n, channels, height, width] |
-| `y` | [n] whole numbers | classes 0, 1, 2, ... |
+| `x` | [n, ...] numbers | samples; images are [n, channels, height, width], text [n, positions] |
+| `y` | [n] or [n, positions] whole numbers | classes 0, 1, 2, ...; one at each position to predict the next symbol |
 | `client` | [n] numbers or strings | optional: who each sample belongs to, for the `natural` partition |
 | `x_test`, `y_test` | as `x`, `y` | optional: a test set of its own |
+
+Text is stored as symbols 0, 1, 2, ..., and `data.vocabulary` says how many of them there are.
 
 Arrays of Python objects are refused: reading them would execute code from the file.
 """
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpcfsl.data.dataset import Dataset
+from hpcfsl.data.dataset import Dataset, count_classes
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.errors import DataError, one_line
 
@@ -42,6 +44,9 @@ class Arrays(Source):
     file: str = Field(min_length=1)
     """Path of the .npz file."""
 
+    vocabulary: int = Field(0, ge=0, le=_MAX_CLASSES)
+    """Number of symbols where x holds symbols 0, 1, 2, ...; 0 where x holds numbers."""
+
     def load(self, seed: int) -> Dataset:
         """Return the arrays as stored; clients are numbered in sorted order; `seed` changes nothing."""
         arrays = self._read()
@@ -53,9 +58,10 @@ class Arrays(Source):
             inputs=arrays["x"],
             targets=targets,
             owners=self._owners(arrays),
-            num_classes=int(largest) + 1,
+            num_classes=count_classes(int(largest), targets.shape[1:], self.vocabulary),
             test_inputs=arrays.get("x_test"),
             test_targets=test_targets,
+            vocabulary=self.vocabulary,
         )
 
     def _read(self) -> dict[str, NDArray[Any]]:

@@ -12,7 +12,7 @@ class Source(Settings, ABC):
     """Settings of one data set; a subclass adds `source: Literal["its-name"] = "its-name"`."""
 
     standardise: bool = True
-    """Whether inputs are shifted and scaled to mean 0 and standard deviation 1 over the training rows."""
+    """Whether inputs are shifted and scaled to mean 0 and standard deviation 1 over the training rows; not symbols."""
 
     @abstractmethod
     def load(self, seed: int) -> Dataset:
