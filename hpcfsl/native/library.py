@@ -18,6 +18,20 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hpcfsl_isa": (_TEXT, ()),
     "hpcfsl_lanes": (_L, ()),
     "hpcfsl_use_isa": (_I, (_TEXT,)),
+    "hpcfsl_engine_make": (_P, (_P,)),
+    "hpcfsl_engine_train": (_I, (_P, _P)),
+    "hpcfsl_engine_bytes": (_L, (_P,)),
+    "hpcfsl_engine_times": (_L, (_P, _P)),
+    "hpcfsl_engine_free": (None, (_P,)),
+    # Over a group's updates: rows, stride, count and size first.
+    "hpcfsl_row_squares": (None, (_P, _L, _L, _L, _P)),
+    "hpcfsl_perturb_rows": (None, (_P, _L, _L, _L, _P, _F, _P, _P, ctypes.c_uint32, _P)),
+    "hpcfsl_coordinate_median": (_I, (_P, _L, _L, _L, _P, _L, _P)),
+    "hpcfsl_geometry": (_I, (_P, _L, _L, _L, _P, _L, _P, _P, _P, _P)),
+    "hpcfsl_weighted_sum": (None, (_P, _L, _P, _P, _L, _L, _P)),
+    "hpcfsl_fingerprint": (None, (_P, _L, _L, _L, _P, _P, _P)),
+    "hpcfsl_largest_bits": (None, (_P, _L, _L, _P)),
+    "hpcfsl_add_fixed": (None, (_P, _D, _P, _L, _L, _P)),
 }
 
 

@@ -1,12 +1,15 @@
 // All kernels, for the instruction set that the including file chose.
 #pragma once
 
-#include "vector.h"
+#include "engine.h"
+#include "noise.h"
 
 namespace ISA {
 extern const Kernels kernels;
 const Kernels kernels = {
     /*name=*/KERNELS_NAME(ISA),
     /*lanes=*/kLanes,
+    /*columns=*/&columns::kernels,
+    /*make_engine=*/make_engine,
 };
 }  // namespace ISA

@@ -55,4 +55,43 @@ EXPORT int hpcfsl_use_isa(const char *name) {
     return 0;
 }
 
+EXPORT void *hpcfsl_engine_make(const int64_t *program) { return chosen->make_engine(program); }
+EXPORT int hpcfsl_engine_train(void *engine, const Job *job) { return static_cast<Engine *>(engine)->train(*job); }
+EXPORT int64_t hpcfsl_engine_bytes(void *engine) { return static_cast<Engine *>(engine)->bytes(); }
+EXPORT int64_t hpcfsl_engine_times(void *engine, double *seconds) { return static_cast<Engine *>(engine)->times(seconds); }
+EXPORT void hpcfsl_engine_free(void *engine) { delete static_cast<Engine *>(engine); }
+
+// Functions over a group's updates: see columns.h and noise.h.
+EXPORT void hpcfsl_row_squares(const float *rows, long stride, long count, long size, double *squares) {
+    chosen->columns->row_squares(rows, stride, count, size, squares);
+}
+EXPORT void hpcfsl_perturb_rows(float *rows, long stride, long count, long size, const float *factors, float deviation,
+                                const std::uint32_t *key, const long *entities, std::uint32_t round, double *squares) {
+    chosen->columns->perturb_rows(rows, stride, count, size, factors, deviation, key, entities, round, squares);
+}
+EXPORT int hpcfsl_coordinate_median(const float *rows, long stride, long count, long size, const int *network,
+                                    long length, float *median) {
+    return chosen->columns->coordinate_median(rows, stride, count, size, network, length, median);
+}
+EXPORT int hpcfsl_geometry(const float *rows, long stride, long count, long size, const int *network, long length,
+                           double *products, double *squares, double *gram, double *center_square) {
+    return chosen->columns->geometry(rows, stride, count, size, network, length, products, squares, gram,
+                                     center_square);
+}
+EXPORT void hpcfsl_weighted_sum(const float *rows, long stride, const long *picked, const double *factors, long count,
+                                long size, float *sum) {
+    chosen->columns->weighted_sum(rows, stride, picked, factors, count, size, sum);
+}
+EXPORT void hpcfsl_fingerprint(const float *rows, long stride, long count, long size, const std::uint32_t *signs,
+                               std::uint64_t *hashes, double *sketches) {
+    chosen->columns->fingerprint(rows, stride, count, size, signs, hashes, sketches);
+}
+EXPORT void hpcfsl_largest_bits(const float *row, long size, long run, std::uint32_t *largest) {
+    chosen->columns->largest_bits(row, size, run, largest);
+}
+EXPORT void hpcfsl_add_fixed(const float *row, double factor, const double *scales, long size, long run,
+                             std::int64_t *sums) {
+    chosen->columns->add_fixed(row, factor, scales, size, run, sums);
+}
+
 PyMODINIT_FUNC PyInit__kernels(void) { return PyModule_Create(&definition); }

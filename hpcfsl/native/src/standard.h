@@ -4,13 +4,66 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <ctime>
+#include <new>
 
 #define KERNELS_NAME_(isa) #isa
 #define KERNELS_NAME(isa) KERNELS_NAME_(isa)
+
+// How a client descends (`TrainingSettings`), as `hpcfsl/training/native/binding.py` lays it out.
+struct Descent {
+    double learning_rate, beta1, beta2, epsilon;
+    float momentum, weight_decay, proximal, clip_norm;
+    int64_t adam;
+};
+
+// Clients to train from one start, as `hpcfsl/training/native/binding.py` lays it out. Arrays are row-major.
+struct Job {
+    const float *start;      // [params], the model
+    const float *inputs;     // [rows, ...], or null
+    const int64_t *tokens;   // [rows, positions], or null
+    const int64_t *targets;  // [rows] or [rows, positions]
+    const int64_t *orders;   // [epochs, clients, longest]: rows of each local epoch, in order
+    const int64_t *counts;   // [clients] samples of a client
+    const int64_t *clients;  // [clients] ids
+    float *updates;          // [clients, params], to be written
+    double *losses;          // [epochs, clients], to be written: mean loss of a sample
+    int64_t num_clients, longest, epochs, batch;
+    int64_t seed, round;
+    Descent descent;
+};
+
+// One model made ready for training clients.
+class Engine {
+  public:
+    virtual ~Engine() = default;
+    // Train the clients of a job; false where memory does not suffice.
+    virtual bool train(const Job &job) = 0;
+    virtual int64_t bytes() const = 0;
+    // Seconds spent in each layer's forward and backward pass, in the loss and in the step: [2 * layers + 2].
+    virtual int64_t times(double *seconds) = 0;
+};
+
+// Kernels over a group's updates (columns.h, noise.h): rows, their stride, how many, and how long.
+struct ColumnKernels {
+    void (*row_squares)(const float *, long, long, long, double *);
+    void (*perturb_rows)(float *, long, long, long, const float *, float, const std::uint32_t *, const long *,
+                         std::uint32_t, double *);
+    int (*coordinate_median)(const float *, long, long, long, const int *, long, float *);
+    int (*geometry)(const float *, long, long, long, const int *, long, double *, double *, double *, double *);
+    void (*weighted_sum)(const float *, long, const long *, const double *, long, long, float *);
+    void (*fingerprint)(const float *, long, long, long, const std::uint32_t *, std::uint64_t *, double *);
+    void (*largest_bits)(const float *, long, long, std::uint32_t *);
+    void (*add_fixed)(const float *, double, const double *, long, long, std::int64_t *);
+};
 
 // The kernels of one instruction set; `module.cpp` picks the table that the processor can run.
 struct Kernels {
     const char *name;
     long lanes;
+    const ColumnKernels *columns;
+    // Return an engine for a program (`engine.h` has its format), or null where memory does not suffice.
+    Engine *(*make_engine)(const int64_t *program);
 };

@@ -1,0 +1,112 @@
+"""The executor that trains clients in compiled kernels on the CPU."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hpcfsl.models.split import SplitModel
+from hpcfsl.native.library import library
+from hpcfsl.training.batches import epoch_orders
+from hpcfsl.training.native.binding import NativeEngine, descent_of
+from hpcfsl.training.native.layers import Plan, UnknownLayerError
+from hpcfsl.training.native.program import compile_program
+from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.updates import FirstUpdates, LocalData, first_updates
+
+
+def why_not(model: SplitModel) -> str | None:
+    """Return why the engine cannot train a model, or None where it can."""
+    if library() is None:
+        return "the package was installed without a C++ compiler"
+    try:
+        compile_program(model, Plan(batch=1, seen=1, rate=0.0))
+    except UnknownLayerError as error:
+        return str(error)
+    return None
+
+
+class NativeExecutor:
+    """Trains each client from its first step to its last within the core's cache; a thread has an engine of its own.
+
+    A client's update has the same bits whoever trains beside it and on however many threads.
+
+    Args:
+        model: A model for which `why_not` is None.
+        settings: Local training.
+        most_samples: Training samples of the largest client of the population.
+    """
+
+    name = "native"
+
+    def __init__(self, model: SplitModel, settings: TrainingSettings, most_samples: int) -> None:
+        self._settings, self._size = settings, model.layout.size
+        plain = settings.optimizer == "sgd" and not (
+            settings.momentum or settings.weight_decay or settings.proximal or settings.clip_norm
+        )
+        self.plan = Plan(
+            batch=min(settings.batch_size, most_samples),
+            seen=most_samples * settings.local_epochs,
+            rate=settings.learning_rate if plain else 0.0,
+        )
+        self._most_samples = most_samples
+        self.program = compile_program(model, self.plan)
+        self._engines: list[NativeEngine] = []
+
+    def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
+        """Return the first model updates of the clients, in order."""
+        self._check(data)
+        settings, count = self._settings, len(data.clients)
+        orders = _orders(data, settings, seed=seed, round=round)
+        updates, losses = torch.empty(count, self._size), np.zeros((settings.local_epochs, count))
+        threads = min(torch.get_num_threads(), count)
+        while len(self._engines) < threads:
+            self._engines.append(NativeEngine(self.program.words))
+        parts = [slice(count * i // threads, count * (i + 1) // threads) for i in range(threads)]
+
+        def run(thread: int) -> None:
+            part = parts[thread]
+            arrays = {
+                "start": start.contiguous().numpy(),
+                "tokens" if self.program.tokens else "inputs": data.inputs.contiguous().numpy(),
+                "targets": data.targets.contiguous().numpy(),
+                "orders": np.ascontiguousarray(orders[:, part]),
+                "counts": np.ascontiguousarray(data.counts[part], np.int64),
+                "clients": np.ascontiguousarray(data.clients[part], np.int64),
+                "updates": updates[part].numpy(),
+                "losses": np.zeros((settings.local_epochs, part.stop - part.start)),
+            }
+            self._engines[thread].train(
+                arrays, batch=self.plan.batch, seed=seed, round=round, descent=descent_of(settings)
+            )
+            losses[:, part] = arrays["losses"]
+
+        if threads == 1:
+            run(0)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(run, range(threads)))
+        return first_updates(data, updates, losses[0], losses[-1], settings)
+
+    def _check(self, data: LocalData) -> None:
+        """The engine reads by index: nothing outside its tables may reach it."""
+        program, targets = self.program, data.targets
+        assert 0 < int(data.counts.min()) <= int(data.counts.max()) <= self._most_samples
+        assert targets.numel() == len(data.inputs) * program.positions
+        if int(targets.min()) < 0 or int(targets.max()) >= program.classes:
+            raise ValueError(f"targets must be 0 .. {program.classes - 1}")
+        if program.tokens and (int(data.inputs.min()) < 0 or int(data.inputs.max()) >= program.tokens):
+            raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")
+
+
+def _orders(data: LocalData, settings: TrainingSettings, *, seed: int, round: int) -> NDArray[np.int64]:
+    """Return the rows of `data` in the order of each local epoch, int64 [epochs, clients, longest]."""
+    orders = [
+        epoch_orders(data.counts, seed=seed, round=round, clients=data.clients, epoch=epoch)
+        for epoch in range(settings.local_epochs)
+    ]
+    return np.ascontiguousarray(np.stack(orders) + data.starts[:, None])

@@ -1,0 +1,298 @@
+"""Every layer that the compiled engine knows: from the torch module to its record in a program."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from hpcfsl.models.dropout import MAX_LAYERS, KeyedDropout
+from hpcfsl.models.layout import Layout
+from hpcfsl.models.recurrent import Gru
+from hpcfsl.seeding import Purpose
+
+# In the order of `Kind` in engine.h.
+KINDS = (
+    "linear",
+    "convolution",
+    "max-pooling",
+    "average-pooling",
+    "relu",
+    "tanh",
+    "sigmoid",
+    "flatten",
+    "dropout",
+    "embedding",
+    "gru",
+    "norm",
+    "shared-linear",
+)
+# Activations work in place on what these gave out: none of them reads its own output in its backward pass.
+_LEAVE_OUTPUT = ("linear", "convolution", "max-pooling", "average-pooling", "flatten", "embedding", "norm", "shared-linear")
+
+WIDE = 1 << 18
+"""Weights from which on a fully connected layer is wide: a megabyte, what a core's own cache holds."""
+
+
+class UnknownLayerError(Exception):
+    """Why the engine cannot run a model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What flows between two layers, for one sample.
+
+    Attributes:
+        kind: Flat features, a sequence [positions, features], an image [channels, height, width], tokens [positions].
+        shape: Its sizes in that order.
+    """
+
+    kind: Literal["flat", "sequence", "image", "tokens"]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One layer in a program."""
+
+    kind: str
+    words: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What the choice of variants depends on; the same for all clients of a run, so that none changes another's bits.
+
+    Attributes:
+        batch: Samples in a local step.
+        seen: The most samples that a client sees in a round, all epochs counted.
+        rate: Step size where the local step is plain descent; 0 otherwise.
+        share_from: Weights from which on a fully connected layer is shared under plain descent.
+    """
+
+    batch: int
+    seen: int
+    rate: float
+    share_from: int = WIDE
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a layer's parameters lie in the model's vector."""
+
+    layout: Layout
+    name: str
+
+    def __getitem__(self, parameter: str) -> int:
+        """Return the place of a parameter's first number."""
+        return self.layout.slices[f"{self.name}.{parameter}"].start
+
+
+Emitted = tuple[Record | None, Form]
+Emitter = Callable[[Any, Form, Places, Plan, list[Record]], Emitted]
+
+
+def emit(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    """Return a layer's record, or None where it does nothing, and what flows out of it.
+
+    Raises:
+        UnknownLayerError: The engine does not know the layer, or not with these settings.
+    """
+    emitter = EMITTERS.get(type(layer))
+    if emitter is None:
+        raise UnknownLayerError(f"layer {type(layer).__name__}")
+    return emitter(layer, form, places, plan, before)
+
+
+def _linear(layer: nn.Linear, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind in ("flat", "sequence") and form.shape[-1] == layer.in_features, layer, form)
+    bias = places["bias"] if layer.bias is not None else 0
+    words = [layer.out_features, int(layer.bias is not None), places["weight"], bias]
+    after = Form(kind=form.kind, shape=(*form.shape[:-1], layer.out_features))
+    wide = layer.in_features * layer.out_features >= plan.share_from
+    # Keeping samples instead of weights pays while they are few against the layer's outputs.
+    if form.kind == "flat" and plan.rate > 0 and wide and plan.seen <= layer.out_features:
+        return Record(kind="shared-linear", words=[*words, plan.seen, _real(plan.rate)]), after
+    return Record(kind="linear", words=words), after
+
+
+def _convolution(
+    layer: nn.Conv1d | nn.Conv2d, form: Form, places: Places, plan: Plan, before: list[Record]
+) -> Emitted:
+    _need(form.kind == "image" and form.shape[0] == layer.in_channels, layer, form)
+    _need(layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str), layer, form)
+    window = _window(layer, form)
+    kernel, padding, dilation = window[:2], window[4:6], window[6:]
+    inside = all(pad <= step * (size - 1) for size, pad, step in zip(kernel, padding, dilation, strict=True))
+    _need(inside, layer, form)
+    bias = places["bias"] if layer.bias is not None else 0
+    words = [layer.out_channels, int(layer.bias is not None), places["weight"], bias, *window]
+    return Record(kind="convolution", words=words), Form(kind="image", shape=_after(layer.out_channels, form, window))
+
+
+def _max_pooling(
+    layer: nn.MaxPool1d | nn.MaxPool2d, form: Form, places: Places, plan: Plan, before: list[Record]
+) -> Emitted:
+    _need(form.kind == "image" and not layer.ceil_mode and not layer.return_indices, layer, form)
+    window = _window(layer, form)
+    return Record(kind="max-pooling", words=window), Form(kind="image", shape=_after(form.shape[0], form, window))
+
+
+def _average_pooling(
+    layer: nn.AvgPool1d | nn.AvgPool2d, form: Form, places: Places, plan: Plan, before: list[Record]
+) -> Emitted:
+    plain = not layer.ceil_mode and layer.count_include_pad and getattr(layer, "divisor_override", None) is None
+    _need(form.kind == "image" and plain, layer, form)
+    window = _window(layer, form)
+    return Record(kind="average-pooling", words=window), Form(kind="image", shape=_after(form.shape[0], form, window))
+
+
+def _adaptive_pooling(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    size = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,)
+    _need(form.kind == "image" and all(wanted == 1 for wanted in size), layer, form)
+    _, height, width = form.shape
+    kind = "max-pooling" if isinstance(layer, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d) else "average-pooling"
+    return Record(kind=kind, words=[height, width, 1, 1, 0, 0, 1, 1]), Form(kind="image", shape=(form.shape[0], 1, 1))
+
+
+def _activation(kind: str) -> Emitter:
+    def emitter(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+        in_place = bool(before) and before[-1].kind in _LEAVE_OUTPUT
+        _need(form.kind != "tokens", layer, form)
+        return Record(kind=kind, words=[int(in_place)]), form
+
+    return emitter
+
+
+def _flatten(layer: nn.Flatten, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(layer.start_dim == 1 and layer.end_dim == -1 and form.kind != "tokens", layer, form)
+    after = Form(kind="flat", shape=(prod(form.shape),))
+    if form.kind == "flat":
+        return None, after
+    return Record(kind="flatten", words=[int(form.kind == "image")]), after
+
+
+def _dropout(layer: KeyedDropout, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind != "tokens" and layer.layer < MAX_LAYERS, layer, form)
+    words = [int(form.kind == "image"), layer.layer, round(layer.p * 2**32), _real(1 / (1 - layer.p)), Purpose.DROPOUT]
+    return Record(kind="dropout", words=words), form
+
+
+def _embedding(layer: nn.Embedding, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    plain = layer.padding_idx is None and layer.max_norm is None and not layer.scale_grad_by_freq and not layer.sparse
+    _need(form.kind == "tokens" and len(form.shape) == 1 and plain, layer, form)
+    after = Form(kind="sequence", shape=(form.shape[0], layer.embedding_dim))
+    return Record(kind="embedding", words=[layer.num_embeddings, layer.embedding_dim, places["weight"]]), after
+
+
+def _gru(layer: Gru, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind == "sequence" and form.shape[1] == layer.input_size, layer, form)
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    words = [layer.hidden_size, *(places[name] for name in names)]
+    return Record(kind="gru", words=words), Form(kind="sequence", shape=(form.shape[0], layer.hidden_size))
+
+
+def _group_norm(layer: nn.GroupNorm, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind == "image" and form.shape[0] == layer.num_channels and layer.affine, layer, form)
+    words = [layer.num_groups, 0, _real(layer.eps), places["weight"], places["bias"]]
+    return Record(kind="norm", words=words), form
+
+
+def _layer_norm(layer: nn.LayerNorm, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    last = form.kind in ("flat", "sequence") and tuple(layer.normalized_shape) == form.shape[-1:]
+    _need(last and layer.elementwise_affine and layer.bias is not None, layer, form)
+    return Record(kind="norm", words=[1, 1, _real(layer.eps), places["weight"], places["bias"]]), form
+
+
+def _nothing(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    return None, form
+
+
+EMITTERS: dict[type[nn.Module], Emitter] = {
+    nn.Linear: _linear,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.MaxPool1d: _max_pooling,
+    nn.MaxPool2d: _max_pooling,
+    nn.AvgPool1d: _average_pooling,
+    nn.AvgPool2d: _average_pooling,
+    nn.AdaptiveAvgPool1d: _adaptive_pooling,
+    nn.AdaptiveAvgPool2d: _adaptive_pooling,
+    nn.AdaptiveMaxPool1d: _adaptive_pooling,
+    nn.AdaptiveMaxPool2d: _adaptive_pooling,
+    nn.ReLU: _activation("relu"),
+    nn.Tanh: _activation("tanh"),
+    nn.Sigmoid: _activation("sigmoid"),
+    nn.Flatten: _flatten,
+    KeyedDropout: _dropout,
+    nn.Dropout: _nothing,  # p = 0: any other was replaced when the model was split
+    nn.Identity: _nothing,
+    nn.Embedding: _embedding,
+    Gru: _gru,
+    nn.GroupNorm: _group_norm,
+    nn.LayerNorm: _layer_norm,
+}
+
+# Functions and methods of tensors that equal a layer without settings.
+_FUNCTIONS: dict[object, type[nn.Module]] = {
+    torch.relu: nn.ReLU,
+    functional.relu: nn.ReLU,
+    torch.tanh: nn.Tanh,
+    functional.tanh: nn.Tanh,
+    torch.sigmoid: nn.Sigmoid,
+    functional.sigmoid: nn.Sigmoid,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+}
+
+
+def layer_of_function(node: fx.Node) -> nn.Module:
+    """Return the layer that a traced call of a function equals.
+
+    Raises:
+        UnknownLayerError: There is none.
+    """
+    settings = (*node.args[1:], *node.kwargs.values())
+    if node.target in _FUNCTIONS and not any(settings):
+        return _FUNCTIONS[node.target]()
+    if node.target in (torch.flatten, "flatten") and settings == (1,):
+        return nn.Flatten()
+    if node.target in (functional.max_pool2d, torch.max_pool2d) and len(settings) == 1 and node.args[1:]:
+        return nn.MaxPool2d(node.args[1])  # type: ignore[arg-type]  # what the user's own call gave
+    raise UnknownLayerError(f"call of {getattr(node.target, '__name__', node.target)}")
+
+
+def _window(layer: Any, form: Form) -> list[int]:
+    """Return kernel, stride, padding and dilation as (height, width) each; a sequence has height 1."""
+    pairs = ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0), (getattr(layer, "dilation", 1), 1))
+    one_row = isinstance(layer, nn.Conv1d | nn.MaxPool1d | nn.AvgPool1d)
+    words: list[int] = []
+    for value, neutral in pairs:
+        last = value if isinstance(value, tuple) else (value,) * (1 if one_row else 2)
+        words += [neutral, last[0]] if one_row else list(last)
+    return words
+
+
+def _after(channels: int, form: Form, window: list[int]) -> tuple[int, int, int]:
+    sizes = [
+        (form.shape[1 + axis] + 2 * window[4 + axis] - window[6 + axis] * (window[axis] - 1) - 1) // window[2 + axis] + 1
+        for axis in range(2)
+    ]
+    return channels, *sizes  # type: ignore[return-value]  # two sizes
+
+
+def _need(condition: bool, layer: nn.Module, form: Form) -> None:
+    if not condition:
+        raise UnknownLayerError(f"layer {layer} on {form.kind} {list(form.shape)}")
+
+
+def _real(value: float) -> int:
+    """Return the bits of a float64 as an int64, which is how a program holds it."""
+    return int(struct.unpack("<q", struct.pack("<d", value))[0])

@@ -1,0 +1,124 @@
+"""From a split model to the numbers that the compiled engine runs.
+
+A model is traced with `torch.fx`; where it is one straight line of layers that the engine knows, each becomes a record
+of numbers. `Form` is what flows between two layers, as torch sees it. A new layer is one function here, entered in
+`layers.EMITTERS`, and one class in `hpcfsl/native/src`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import fx, nn
+
+from hpcfsl.models.graphs import UncuttableError, trace
+from hpcfsl.models.split import SplitModel
+from hpcfsl.training.native import layers
+from hpcfsl.training.native.layers import Form, Places, Plan, Record, UnknownLayerError
+
+TOGETHER = 4
+"""Clients that train in step where a wide layer is shared: more would share it better and leave the cache sooner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A model in the engine's terms.
+
+    Attributes:
+        words: What the engine reads, int64.
+        layers: The kind of each layer, for messages and timings.
+        tokens: How many different tokens the input may have; 0 where it is not tokens.
+        classes: Classes of the output.
+        positions: Outputs of a sample.
+    """
+
+    words: NDArray[np.int64]
+    layers: tuple[str, ...]
+    tokens: int
+    classes: int
+    positions: int
+
+
+def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Program:
+    """Return the engine's program of a model.
+
+    Args:
+        model: The model.
+        plan: What the choice of variants depends on.
+        timed: Whether the engine measures each layer, which costs a little.
+
+    Raises:
+        UnknownLayerError: The engine cannot run it; says why.
+    """
+    steps = list(_steps(model))
+    form = _input_form(tuple(model.trial.shape[1:]), steps)
+    records: list[Record] = []
+    head = form
+    for name, step in steps:
+        record, form = layers.emit(step, form, Places(model.layout, name), plan, records)
+        if record is not None:
+            records.append(record)
+    if form.kind not in ("flat", "sequence"):
+        raise UnknownLayerError(f"its output is {form.kind}, not one row of classes")
+    together = TOGETHER if any(record.kind == "shared-linear" for record in records) else 1
+    words = [plan.batch, together, int(timed), model.layout.size, *_input_words(head, records), len(records)]
+    for record in records:
+        words += [layers.KINDS.index(record.kind), *record.words]
+    return Program(
+        words=np.array(words, np.int64),
+        layers=tuple(record.kind for record in records),
+        tokens=next((record.words[0] for record in records if record.kind == "embedding"), 0),
+        classes=form.shape[-1],
+        positions=form.shape[0] if form.kind == "sequence" else 1,
+    )
+
+
+def _steps(model: SplitModel) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers in the order they run, each with its name in the layout; functions as the layers they equal."""
+    for prefix, half in (("client.", model.client_half), ("server.", model.server_half)):
+        try:
+            graph = trace(half)
+        except UncuttableError as error:
+            raise UnknownLayerError(str(error)) from error
+        yield from _line(half, graph, prefix)
+
+
+def _line(half: nn.Module, graph: fx.Graph, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    last: fx.Node | None = None
+    for node in graph.nodes:
+        if node.op == "output":
+            return
+        if node.all_input_nodes != ([] if last is None else [last]):
+            raise UnknownLayerError(f"{node.name} does not follow {last}; the layers are no straight line")
+        if node.op == "call_module":
+            yield f"{prefix}{node.target}", half.get_submodule(str(node.target))
+        elif node.op != "placeholder":
+            yield "", layers.layer_of_function(node)
+        last = node
+
+
+def _input_form(shape: tuple[int, ...], steps: list[tuple[str, nn.Module]]) -> Form:
+    """Return what the samples are: the first layer that minds decides."""
+    for _, step in steps:
+        if isinstance(step, nn.Identity):
+            continue
+        if isinstance(step, nn.Embedding):
+            return Form(kind="tokens", shape=shape)
+        if isinstance(step, nn.Flatten) or len(shape) == 1:
+            return Form(kind="flat", shape=(int(np.prod(shape)),))
+        if len(shape) == 2 and isinstance(step, nn.Linear | nn.GRU | nn.LayerNorm):
+            return Form(kind="sequence", shape=shape)
+        break
+    if len(shape) not in (2, 3):
+        raise UnknownLayerError(f"samples of shape {list(shape)}")
+    return Form(kind="image", shape=shape if len(shape) == 3 else (shape[0], 1, shape[1]))
+
+
+def _input_words(form: Form, records: list[Record]) -> list[int]:
+    sizes = [*form.shape, 0, 0][:3]
+    exact = form.kind == "image" and bool(records) and records[0].kind == "convolution"
+    return [("flat", "sequence", "image", "tokens").index(form.kind), *sizes, int(exact)]
+
