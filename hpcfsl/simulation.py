@@ -32,6 +32,7 @@ from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncomm
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
 from hpcfsl.trace.record import RoundRecord
 from hpcfsl.trace.writer import TraceWriter
+from hpcfsl.training.executors import describe
 from hpcfsl.world import World, build_world
 
 MIB = 2**20
@@ -116,7 +117,7 @@ class RoundLoop:
         self._next, self._state = _start(world, loaded)
         self._segment_start, self._committed_at = self._next, time.monotonic()
         self._writer = _make_writer(world, folder)
-        start = f"{world.communicator.size} ranks, executor {world.executor.name}"
+        start = f"{world.communicator.size} ranks, executor {describe(world.executor)}"
         self._events = [event_row(self._next, "start", start)]
         self._events += [event_row(self._next, "warning", text) for text in (loaded.warnings if loaded else ())]
         self._ranks = world.communicator.gather_root(rank_row(world, self._next))
@@ -256,7 +257,7 @@ def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
         folder=folder,
         communicator=world.communicator,
         config_text=config.to_toml(),
-        provenance=json.dumps({**provenance(), "executor": world.executor.name, "cut": world.model.cut}),
+        provenance=json.dumps({**provenance(), "executor": describe(world.executor), "cut": world.model.cut}),
         result_settings=result_settings(config),
         component_names=config.score.component_names,
         buffer_bytes=int(config.trace.buffer_mib * MIB),

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.training.batches import num_steps
+from hpcfsl.training.settings import TrainingSettings
+
 
 @dataclass(frozen=True, kw_only=True)
 class LocalData:
@@ -16,8 +19,8 @@ class LocalData:
     Attributes:
         clients: Client ids, int64 [clients], ascending.
         counts: Samples of each client, int64 [clients].
-        inputs: float32 [sum(counts), ...].
-        targets: int64 [sum(counts)].
+        inputs: float32 [sum(counts), ...], or tokens, int64 [sum(counts), positions].
+        targets: int64 [sum(counts)], or [sum(counts), positions].
     """
 
     clients: NDArray[np.int64]
@@ -31,7 +34,7 @@ class LocalData:
         return np.cumsum(self.counts) - self.counts
 
     def chunk(self, start: int, stop: int) -> LocalData:
-        """Return clients `start` to `stop` (positions, not ids)."""
+        """Return clients `start` to `stop` (positions, not ids), as far as there are so many."""
         rows = slice(int(self.starts[start]), int(self.starts[start] + self.counts[start:stop].sum()))
         return LocalData(
             clients=self.clients[start:stop],
@@ -60,6 +63,24 @@ class FirstUpdates:
     steps: NDArray[np.int64]
     loss_first: NDArray[np.float64]
     loss_last: NDArray[np.float64]
+
+
+def first_updates(
+    data: LocalData,
+    updates: torch.Tensor,
+    loss_first: NDArray[np.float64],
+    loss_last: NDArray[np.float64],
+    settings: TrainingSettings,
+) -> FirstUpdates:
+    """Return the outcome of local training on `data`; arrays as in `FirstUpdates`."""
+    return FirstUpdates(
+        clients=data.clients,
+        updates=updates,
+        samples=data.counts,
+        steps=num_steps(data.counts, batch_size=settings.batch_size, epochs=settings.local_epochs),
+        loss_first=loss_first,
+        loss_last=loss_last,
+    )
 
 
 def concatenate(parts: list[FirstUpdates]) -> FirstUpdates:

@@ -1,0 +1,99 @@
+"""The local step of many clients at once: proximal term, clipping, then SGD or Adam, in place.
+
+In this order, for each client: its gradient g; plus mu times its way from the start (FedProx: Li et al., "Federated
+optimization in heterogeneous networks", MLSys 2020); scaled down to the clipping norm over all parameters (Pascanu et
+al., "On the difficulty of training recurrent neural networks", ICML 2013); plus weight decay times the weights; then
+SGD with heavy-ball momentum, or Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015). The
+formulas of the last two are those of `torch.optim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from hpcfsl.training.settings import TrainingSettings
+
+
+class LocalOptimiser:
+    """Steps clients' weights; the state of all starts at zero.
+
+    Args:
+        settings: Which rule, and its numbers.
+        weights: One tensor [clients, size] a parameter, changed in place by `step`.
+        start: The weights before the round, one tensor [size] a parameter; read where there is a proximal term.
+    """
+
+    def __init__(self, settings: TrainingSettings, weights: Sequence[Tensor], start: Sequence[Tensor]) -> None:
+        self._settings, self._weights, self._start = settings, list(weights), list(start)
+        adam = settings.optimizer == "adam"
+        self._means = [torch.zeros_like(each) for each in weights] if adam or settings.momentum else []
+        self._squares = [torch.zeros_like(each) for each in weights] if adam else []
+        # The powers of Adam's decays are tensors, so that a recorded CUDA graph raises them at each replay.
+        self._powers = [weights[0].new_ones(len(weights[0]), 1, dtype=torch.float64) for _ in range(2)]
+
+    def state(self) -> list[Tensor]:
+        """Return what a step changes besides the weights."""
+        return [*self._means, *self._squares, *self._powers]
+
+    def reset(self) -> None:
+        """Put the state back to zero."""
+        for state in (*self._means, *self._squares):
+            state.zero_()
+        for power in self._powers:
+            power.fill_(1.0)
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], active: int) -> None:
+        """Step the first `active` clients.
+
+        Args:
+            gradients: Of each client's mean loss, one tensor [active, ...] a parameter (or without the first dimension
+                where that is 1); left as they are.
+            active: How many clients step.
+        """
+        settings, weights = self._settings, _first(self._weights, active)
+        slopes = [gradient.reshape(active, -1) for gradient in gradients]
+        if settings.proximal:
+            away = [weight - start for weight, start in zip(weights, self._start, strict=True)]
+            slopes = list(torch._foreach_add(slopes, away, alpha=settings.proximal))
+        if settings.clip_norm:
+            slopes = _clip(slopes, settings.clip_norm)
+        if settings.weight_decay:
+            slopes = list(torch._foreach_add(slopes, weights, alpha=settings.weight_decay))
+        if settings.optimizer == "adam":
+            self._step_adam(weights, slopes, active)
+            return
+        if settings.momentum:
+            means = _first(self._means, active)
+            torch._foreach_mul_(means, settings.momentum)
+            torch._foreach_add_(means, slopes)
+            slopes = means
+        torch._foreach_add_(weights, slopes, alpha=-settings.learning_rate)
+
+    def _step_adam(self, weights: list[Tensor], gradients: list[Tensor], active: int) -> None:
+        settings = self._settings
+        means, squares = _first(self._means, active), _first(self._squares, active)
+        decays = (settings.adam_beta1, settings.adam_beta2)
+        corrections = []
+        for power, decay in zip(_first(self._powers, active), decays, strict=True):
+            corrections.append(1.0 - power.mul_(decay))
+        torch._foreach_lerp_(means, gradients, weight=1.0 - decays[0])
+        torch._foreach_mul_(squares, decays[1])
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - decays[1])
+        rate, root = (settings.learning_rate / corrections[0]).float(), corrections[1].sqrt().float()
+        for weight, mean, square in zip(weights, means, squares, strict=True):
+            weight.sub_(mean * rate / (square.sqrt() / root + settings.adam_epsilon))
+
+
+def _first(tensors: list[Tensor], active: int) -> list[Tensor]:
+    return tensors if len(tensors[0]) == active else [each[:active] for each in tensors]
+
+
+def _clip(gradients: list[Tensor], bound: float) -> list[Tensor]:
+    """Return gradients scaled so that no client's norm over all parameters is above `bound`."""
+    squares = [gradient.square().sum(dim=1, keepdim=True) for gradient in gradients]
+    factor = (bound / torch.cat(squares, dim=1).sum(dim=1, keepdim=True).sqrt()).clamp(max=1.0)
+    return [gradient * factor for gradient in gradients]
