@@ -139,6 +139,35 @@ def schema(out: Path | None) -> None:
 
 
 @main.command()
+@click.argument("results", nargs=-1, type=FILE)
+@click.option("--workload", "workloads", multiple=True, metavar="NAME", help="What to measure; again for more.")
+@click.option("--peer", "peers", multiple=True, type=click.Choice(["pfl", "flower"]), help="Whom to compare with.")
+@click.option("--pfl-python", metavar="PATH", help="The Python of an environment that has pfl.")
+@click.option("--flower-python", metavar="PATH", help="The Python of an environment that has Flower.")
+@click.option("--ranks", default="1,2", show_default=True, help="Numbers of ranks of ours.")
+@click.option("--variant", "variants", multiple=True, metavar="NAME:SECTION.KEY=VALUE,...", help="Compare settings.")
+@click.option("--pair", is_flag=True, help="Ranks against as many runs of one rank each, started together.")
+@click.option("--method", is_flag=True, help="The whole method against plain averaging.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns of everybody.")
+@click.option("--seconds", type=click.FloatRange(0, 3600), default=4.0, show_default=True, help="Time rounds so long.")
+@click.option("--cohort", type=click.IntRange(min=0), default=0, help="Clients in a round, not the workload's number.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting of ours.")
+@click.option("--json", "out", type=FILE, help="Write everything measured to this file.")
+@click.option("--markdown", is_flag=True, help="Measure nothing: print RESULTS, files of --json, as Markdown.")
+def bench(results: tuple[Path, ...], markdown: bool, out: Path | None, **choice: Any) -> None:
+    """Measure speed, memory and the cost of the method, beside other simulators."""
+    from hpcfsl.bench.command import bench as measure
+    from hpcfsl.bench.command import print_markdown, read_choice
+
+    if markdown:
+        print_markdown(results)
+    elif results:
+        raise UserError(f"{results[0]}: files of results go with --markdown, which measures nothing")
+    else:
+        measure(read_choice(**choice), out)
+
+
+@main.command()
 def info() -> None:
     """Say which versions, MPI library and devices a run would use."""
     from hpcfsl.launch import describe_machine

@@ -1,0 +1,114 @@
+"""What the method costs: whole rounds of it and of plain averaging with the same engine, one after the other.
+
+`mpirun -n N python -m hpcfsl.bench.method JSON`. Both runs live in the same processes and take turns round by round.
+The method's side is the loop of a real run: the preset `hardened`, Gaussian perturbation, every score and weight
+recorded, updates recorded as by default. The other side is the preset `averaging` with nothing recorded at all. One
+commit to disk at the end is charged to the method's timed rounds, though a run commits but once in 50 rounds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcfsl.bench.clock import announce, peak_memory_bytes, tell
+from hpcfsl.bench.request import Request, configuration, read_request
+from hpcfsl.bench.worker import Rounds, describe
+from hpcfsl.errors import UserError, one_line
+from hpcfsl.parallel.communicator import Communicator
+from hpcfsl.parallel.mpi import connect
+from hpcfsl.simulation import RoundLoop
+from hpcfsl.stopwatch import Stopwatch
+from hpcfsl.trace.folder import RunFolder
+from hpcfsl.world import World, build_world
+
+
+def measure(request: Request, communicator: Communicator, out: Path) -> dict[str, Any]:
+    """Collective. Return the seconds of both sides on root, {} elsewhere; the run folder goes to `out`."""
+    config = configuration(request, "averaging")
+    dataset = config.data.load(config.run.seed)
+    plain = Rounds(build_world(config, communicator, dataset=dataset))
+    world = build_world(configuration(request, "hardened"), communicator, dataset=dataset)
+    loop = _open_loop(world, out)
+    for _ in range(request.warmup):
+        plain()
+        loop.one_round()
+    loop.commit()
+    communicator.barrier()
+    announce(communicator.rank == 0)
+    averaging, method = _alternate(plain, loop.one_round, communicator, request)
+    commit = _timed(loop.commit, communicator)
+    memory = communicator.gather_root(peak_memory_bytes())
+    if communicator.rank != 0:
+        return {}
+    return {
+        "averaging_seconds": averaging,
+        "method_seconds": method,
+        "commit_seconds": commit,
+        "peak_memory_bytes": memory,
+        "cohort": request.description.cohort,
+        **describe(world),
+    }
+
+
+def overhead(result: dict[str, Any]) -> float:
+    """Return the seconds of the method's rounds over those of plain averaging."""
+    return float((sum(result["method_seconds"]) + result["commit_seconds"]) / sum(result["averaging_seconds"]))
+
+
+def _open_loop(world: World, out: Path) -> RoundLoop:
+    folder = RunFolder(out)
+    if world.communicator.rank == 0:
+        folder.create()
+    world.communicator.barrier()
+    return RoundLoop(world, folder, None, Stopwatch(), None)
+
+
+def _alternate(
+    first: Callable[[], object], second: Callable[[], object], communicator: Communicator, request: Request
+) -> tuple[list[float], list[float]]:
+    """Collective. Run pairs of rounds until both limits of the request are passed; root decides."""
+    started = time.monotonic()
+    times: tuple[list[float], list[float]] = ([], [])
+    while True:
+        for place, action in enumerate((first, second)):
+            times[place].append(_timed(action, communicator))
+        late = time.monotonic() - started >= request.seconds
+        if communicator.broadcast(late and len(times[0]) >= request.rounds):
+            return times
+
+
+def _timed(action: Callable[[], object], communicator: Communicator) -> float:
+    """Collective. Return the seconds that an action takes until all ranks are done."""
+    started = time.monotonic()
+    action()
+    communicator.barrier()
+    return time.monotonic() - started
+
+
+def main() -> None:
+    """Measure what the command line asks for, and print it on root."""
+    try:
+        communicator = connect()
+        request = read_request(sys.argv[1])
+        out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
+        try:
+            result = measure(request, communicator, Path(out) / "run")
+        finally:
+            communicator.barrier()
+            if communicator.rank == 0:
+                shutil.rmtree(out)
+    except UserError as error:
+        sys.exit(f"hpcfsl: {one_line(str(error))}")
+    if communicator.rank == 0:
+        tell(result)
+    communicator.barrier()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Results as tables: for the terminal with rich, for the documentation as Markdown. Both show the same cells."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hpcfsl.bench.summary import Line, Spread, best, lines, peak_rates, ratios, spread
+
+Row = dict[str, Any]
+_WIDTH = 140
+_WORDS = ("workload", "contender", "ours", "over", "executor")
+HEADS = ("workload", "contender", "clients/s", "range", "GFLOP/s", "of peak", "memory, MB", "ready, s", "J/client")
+RATIO_HEADS = ("workload", "ours", "over", "ratio", "range")
+METHOD_HEADS = ("workload", "ranks", "executor", "averaging, ms", "method, ms", "ratio", "range", "goal")
+
+
+def speed_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of one workload's contenders."""
+    return [(result["title"], *_cells(line)) for line in lines(result)]
+
+
+def ratio_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of one workload's ratios, our best over each other side's best."""
+    return [
+        (result["title"], ratio.ours, ratio.other, f"{ratio.value.median:.2f}", _range(ratio.value, 2))
+        for ratio in ratios(result)
+    ]
+
+
+def method_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of one workload's cost of the method."""
+    ratio = spread(result["ratio"])
+    seconds = [f"{1e3 * spread(result[name]).median:.1f}" for name in ("averaging_seconds", "method_seconds")]
+    goal = "1.15" if result["workload"] in ("digits", "cifar") else "-"
+    return [
+        (
+            result["title"],
+            str(result["ranks"]),
+            result["executor"],
+            *seconds,
+            f"{ratio.median:.3f}",
+            _range(ratio, 3),
+            goal,
+        )
+    ]
+
+
+def tables_of(report: Row) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
+    """Return title, heads and cells of every table that a report fills."""
+    if report["kind"] == "method":
+        cells = [cell for result in report["results"] for cell in method_rows(result)]
+        return [("The whole method over plain averaging", METHOD_HEADS, cells)]
+    speeds = [cell for result in report["results"] for cell in speed_rows(result)]
+    found: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [("Medians of repeats", HEADS, speeds)]
+    over = [cell for result in report["results"] for cell in ratio_rows(result)]
+    return [*found, ("Ours at its best over theirs, repeat by repeat", RATIO_HEADS, over)] if over else found
+
+
+def print_report(report: Row, console: Console | None = None) -> None:
+    """Print the tables of a report on the terminal."""
+    console = console or Console(width=None if sys.stdout.isatty() else _WIDTH)
+    for title, heads, cells in tables_of(report):
+        kept, rows = _without_empty(heads, cells)
+        table = Table(title=title, title_justify="left")
+        for head in kept:
+            table.add_column(head, justify="left" if head in _WORDS else "right")
+        before = None
+        for row in rows:
+            table.add_row("" if row[0] == before else row[0], *row[1:])
+            before = row[0]
+        console.print(table)
+    console.print(footnote(report), soft_wrap=True)
+
+
+def to_markdown(reports: Iterable[Row]) -> str:
+    """Return the tables of some reports as Markdown, tables of one kind joined."""
+    joined: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    notes: dict[str, None] = {}
+    for report in reports:
+        notes[footnote(report)] = None
+        for _, heads, cells in tables_of(report):
+            joined.setdefault(tuple(heads), []).extend(cells)
+    parts = [_markdown_table(*_without_empty(heads, cells)) for heads, cells in joined.items()]
+    return "\n\n".join([*parts, *notes]) + "\n"
+
+
+def footnote(report: Row) -> str:
+    """Return what the figures were taken on."""
+    machine, settings = report["machine"], report["settings"]
+    versions = ", ".join(f"{name} {number}" for name, number in _versions(report).items())
+    peaks = {cores: rate for result in report["results"] for cores, rate in _peaks(result).items()}
+    gemm = "; ".join(f"{rate / 1e9:,.0f} GFLOP/s in {cores} processes" for cores, rate in sorted(peaks.items()))
+    parts = [
+        f"{machine['processor']}, {machine['cores']} cores, kernels {machine['instruction_set']}",
+        versions,
+        f"{settings['repeats']} repeats, rounds timed for {settings['seconds']:g} s each",
+        f"matrix product {gemm}" if gemm else "",
+        "energy not readable" if not report["energy_readable"] else "",
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
+def _peaks(result: Row) -> dict[int, float]:
+    return peak_rates(result) if "contenders" in result else {}
+
+
+def _versions(report: Row) -> dict[str, str]:
+    """Return the versions that matter for speed, ours and the peers'."""
+    found: dict[str, str] = {}
+    for result in report["results"]:
+        rows = [best(result, side) for side in ("ours", "pfl", "flower")] if "contenders" in result else [result]
+        for row in rows:
+            versions = (row or {}).get("details", row or {}).get("versions", {})
+            found |= {name: versions[name] for name in ("hpcfsl", "torch", "pfl", "flwr") if versions.get(name)}
+    return found
+
+
+def _cells(line: Line) -> tuple[str, ...]:
+    return (
+        line.name,
+        _short(line.rate.median),
+        f"{_short(line.rate.low)} to {_short(line.rate.high)}",
+        "-" if line.flops_per_second is None else _short(line.flops_per_second / 1e9),
+        "-" if line.of_peak is None else f"{100 * line.of_peak.median:.1f} %",
+        "-" if line.memory_bytes is None else f"{line.memory_bytes / 1e6:.0f}",
+        "-" if line.ready_seconds is None else f"{line.ready_seconds:.1f}",
+        "-" if line.joules is None else f"{line.joules:.3g}",
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _range(value: Spread, digits: int) -> str:
+    return f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+
+
+def _without_empty(heads: Sequence[str], cells: list[tuple[str, ...]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Leave out the columns in which nothing is known."""
+    kept = [place for place in range(len(heads)) if any(row[place] != "-" for row in cells)]
+    return tuple(heads[place] for place in kept), [tuple(row[place] for place in kept) for row in cells]
+
+
+def _markdown_table(heads: Sequence[str], cells: list[tuple[str, ...]]) -> str:
+    rows = [tuple(heads), ("---",) * len(heads), *cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
