@@ -174,8 +174,11 @@ def _run(module: nn.Module, inputs: Tensor, section: str) -> object:
     try:
         return module(inputs)
     except Exception as error:  # whatever the module's own code raises
-        fix = f"cannot take samples of shape {list(inputs.shape[1:])} ({error}); choose a model for this data"
-        raise ConfigError(section, type(module).__name__, fix) from error
+        kind, fix = "samples", "choose a model for this data"
+        if inputs.is_floating_point() and any(isinstance(layer, nn.Embedding) for layer in module.modules()):
+            kind, fix = "numbers", "choose another model, or say how many symbols there are (vocabulary)"
+        text = f"cannot take {kind} of shape {list(inputs.shape[1:])} ({error}); {fix}"
+        raise ConfigError(section, type(module).__name__, text) from error
 
 
 def _describe(value: object) -> str:

@@ -100,7 +100,7 @@ def test_dropout_of_the_cifar_cnn_is_a_layer_only_where_it_drops(tree, dropouts)
 @pytest.mark.parametrize(
     ("shape", "kind", "text"),
     [
-        ((7,), {}, "model = 'Sequential': cannot take samples of shape [7] (Expected tensor for argument #1"),
+        ((7,), {}, "model = 'Sequential': cannot take numbers of shape [7] (Expected tensor for argument #1"),
         ((7,), {"vocabulary": 11, "target_shape": (7,)}, "cannot take samples of shape [7] (index out of range"),
         ((7,), {"vocabulary": 10}, "returns a tensor [2, 7, 10] for 2 samples; return logits [2, classes]"),
         ((7,), {"vocabulary": 10, "target_shape": (6,)}, "return logits [2, 6, classes]"),
