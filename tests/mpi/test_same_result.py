@@ -41,6 +41,12 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "groups": {"number": 6},
         "threat": {"attack": "non-finite", "clients": 2},
     },
+    "text": {
+        "data": {"source": "synthetic-text", "symbols": 5, "positions": 6, "samples": 240, "test_samples": 40},
+        "model": {"name": "gru-lm", "hidden": 8},
+        "threat": FLIP,
+        "evaluation": EVALUATION,
+    },
     # Two groups leave most of the ranks without one; twelve give each rank several.
     "few_groups": {"groups": {"number": 2}, "participation": {"rule": "number", "clients": 7}},
     "many_groups": {
