@@ -119,11 +119,11 @@ class NativeEngine final : public Engine {
 
     static Layer *make_layer(Reader &reader, Shape in) {
         const Kind kind = static_cast<Kind>(reader.next());
-        const long a = kind == Kind::kRelu || kind == Kind::kTanh || kind == Kind::kSigmoid ? reader.next() : 0;
+        const long in_place = kind == Kind::kRelu || kind == Kind::kTanh || kind == Kind::kSigmoid || kind == Kind::kDropout ? reader.next() : 0;
         switch (kind) {
-            case Kind::kRelu: return new (std::nothrow) Activation<Relu>(in, a != 0);
-            case Kind::kTanh: return new (std::nothrow) Activation<Tanh>(in, a != 0);
-            case Kind::kSigmoid: return new (std::nothrow) Activation<Sigmoid>(in, a != 0);
+            case Kind::kRelu: return new (std::nothrow) Activation<Relu>(in, in_place != 0);
+            case Kind::kTanh: return new (std::nothrow) Activation<Tanh>(in, in_place != 0);
+            case Kind::kSigmoid: return new (std::nothrow) Activation<Sigmoid>(in, in_place != 0);
             case Kind::kMaxPooling: return new (std::nothrow) MaxPooling(in, reader.next_window());
             case Kind::kAveragePooling: return new (std::nothrow) AveragePooling(in, reader.next_window());
             case Kind::kFlatten: return new (std::nothrow) Flatten(in, reader.next() != 0);
@@ -147,7 +147,7 @@ class NativeEngine final : public Engine {
                 const uint32_t threshold = static_cast<uint32_t>(reader.next());
                 const float scale = static_cast<float>(reader.next_real());
                 const uint32_t purpose = static_cast<uint32_t>(reader.next());
-                return new (std::nothrow) Dropout(in, channels_first != 0, number, threshold, scale, purpose);
+                return new (std::nothrow) Dropout(in, in_place != 0, channels_first != 0, number, threshold, scale, purpose);
             }
             case Kind::kEmbedding: {
                 const long tokens = reader.next(), features = reader.next();

@@ -9,6 +9,11 @@
 
 namespace ISA {
 
+template <int V>
+struct Constant {
+    static constexpr int value = V;
+};
+
 // What a product does with the numbers that stand where its result goes.
 enum class Into { kSet, kAdd };
 
@@ -43,21 +48,42 @@ static inline void nn_tile(const float *a, long lda, Inner inner, const float *b
         }
 }
 
+// Rows of a tile: enough sums in flight to hide the latency of an addition, few enough to stay in registers.
+template <int N>
+constexpr int tile_rows() {
+    return N == 1 ? 2 * kTileRows : kTileRows;
+}
+
+// Call `tile` with a row and a number of rows that is a constant, for rows 0 to m in tiles of nearly equal size.
+template <int Most, typename F>
+static inline void each_tile(long m, F tile) {
+    const long tiles = (m + Most - 1) / Most;
+    for (long i = 0, row = 0; i < tiles; i++) {
+        const long rows = (m - row + tiles - i - 1) / (tiles - i);
+        switch (rows) {
+            case 1: tile(row, Constant<1>{}); break;
+            case 2: tile(row, Constant<2>{}); break;
+            case 3: tile(row, Constant<3>{}); break;
+            case 4: tile(row, Constant<4>{}); break;
+            case 5: tile(row, Constant<Most < 5 ? 1 : 5>{}); break;
+            case 6: tile(row, Constant<Most < 6 ? 1 : 6>{}); break;
+            case 7: tile(row, Constant<Most < 7 ? 1 : 7>{}); break;
+            case 8: tile(row, Constant<Most < 8 ? 1 : 8>{}); break;
+            case 9: tile(row, Constant<Most < 9 ? 1 : 9>{}); break;
+            case 10: tile(row, Constant<Most < 10 ? 1 : 10>{}); break;
+            case 11: tile(row, Constant<Most < 11 ? 1 : 11>{}); break;
+            default: tile(row, Constant<Most < 12 ? 1 : 12>{}); break;
+        }
+        row += rows;
+    }
+}
+
 template <typename V, int N>
 static void nn_rows(long m, const float *a, long lda, Inner inner, const float *b, long ldb, const float *bias, float *c,
                     long ldc, Into into) {
-    long row = 0;
-    for (; row + kTileRows <= m; row += kTileRows)
-        nn_tile<V, kTileRows, N>(a + row * lda, lda, inner, b, ldb, bias, c + row * ldc, ldc, into);
-    a += row * lda, c += row * ldc;
-    switch (m - row) {
-        case 5: return nn_tile<V, 5, N>(a, lda, inner, b, ldb, bias, c, ldc, into);
-        case 4: return nn_tile<V, 4, N>(a, lda, inner, b, ldb, bias, c, ldc, into);
-        case 3: return nn_tile<V, 3, N>(a, lda, inner, b, ldb, bias, c, ldc, into);
-        case 2: return nn_tile<V, 2, N>(a, lda, inner, b, ldb, bias, c, ldc, into);
-        case 1: return nn_tile<V, 1, N>(a, lda, inner, b, ldb, bias, c, ldc, into);
-        default: return;
-    }
+    each_tile<tile_rows<N>()>(m, [&](long row, auto rows) {
+        nn_tile<V, rows.value, N>(a + row * lda, lda, inner, b, ldb, bias, c + row * ldc, ldc, into);
+    });
 }
 
 // c[m][n] = or += a[m][inner] b[inner][n] + bias[n], where `n` is a multiple of the lanes of a vector or of half of one.
@@ -111,17 +137,8 @@ static inline void tn_tile(const Outer &outer, const float *a, const float *b, f
 
 template <typename V, int N>
 static void tn_rows(long k, const Outer &outer, const float *a, const float *b, float *c, long ldc) {
-    long row = 0;
-    for (; row + kTileRows <= k; row += kTileRows) tn_tile<V, kTileRows, N>(outer, a + row, b, c + row * ldc, ldc);
-    a += row, c += row * ldc;
-    switch (k - row) {
-        case 5: return tn_tile<V, 5, N>(outer, a, b, c, ldc);
-        case 4: return tn_tile<V, 4, N>(outer, a, b, c, ldc);
-        case 3: return tn_tile<V, 3, N>(outer, a, b, c, ldc);
-        case 2: return tn_tile<V, 2, N>(outer, a, b, c, ldc);
-        case 1: return tn_tile<V, 1, N>(outer, a, b, c, ldc);
-        default: return;
-    }
+    each_tile<tile_rows<N>()>(
+        k, [&](long row, auto rows) { tn_tile<V, rows.value, N>(outer, a + row, b, c + row * ldc, ldc); });
 }
 
 // c[k][n] += sum over the outer index of a[outer][k] b[outer][n]; `n` as in `multiply_nn`.
@@ -170,11 +187,9 @@ static inline void nt_tile(long k, const float *a, long lda, const float *b, lon
 static void multiply_nt(long m, long n, long k, const float *a, long lda, const float *b, long ldb, const float *bias,
                         float *c, long ldc) {
     for (long column = 0; column < n; column += 4, b += 4 * ldb, c += 4, bias = bias ? bias + 4 : nullptr) {
-        long row = 0;
-        for (; row + kDotRows <= m; row += kDotRows)
-            nt_tile<kDotRows>(k, a + row * lda, lda, b, ldb, bias, c + row * ldc, ldc);
-        for (; row + 2 <= m; row += 2) nt_tile<2>(k, a + row * lda, lda, b, ldb, bias, c + row * ldc, ldc);
-        if (row < m) nt_tile<1>(k, a + row * lda, lda, b, ldb, bias, c + row * ldc, ldc);
+        each_tile<kDotRows>(m, [&](long row, auto rows) {
+            nt_tile<rows.value>(k, a + row * lda, lda, b, ldb, bias, c + row * ldc, ldc);
+        });
     }
 }
 

@@ -16,7 +16,7 @@ from hpcfsl.training.native.binding import NativeEngine, descent_of
 from hpcfsl.training.native.layers import Plan, UnknownLayerError
 from hpcfsl.training.native.program import compile_program
 from hpcfsl.training.settings import TrainingSettings
-from hpcfsl.training.updates import FirstUpdates, LocalData, first_updates
+from hpcfsl.training.updates import FirstUpdates, LocalData, empty_updates, first_updates
 
 
 def why_not(model: SplitModel) -> str | None:
@@ -62,7 +62,7 @@ class NativeExecutor:
         self._check(data)
         settings, count = self._settings, len(data.clients)
         orders = _orders(data, settings, seed=seed, round=round)
-        updates, losses = torch.empty(count, self._size), np.zeros((settings.local_epochs, count))
+        updates, losses = empty_updates(count, self._size), np.zeros((settings.local_epochs, count))
         threads = min(torch.get_num_threads(), count)
         while len(self._engines) < threads:
             self._engines.append(NativeEngine(self.program.words))

@@ -34,7 +34,16 @@ KINDS = (
     "shared-linear",
 )
 # Activations work in place on what these gave out: none of them reads its own output in its backward pass.
-_LEAVE_OUTPUT = ("linear", "convolution", "max-pooling", "average-pooling", "flatten", "embedding", "norm", "shared-linear")
+_LEAVE_OUTPUT = (
+    "linear",
+    "convolution",
+    "max-pooling",
+    "average-pooling",
+    "flatten",
+    "embedding",
+    "norm",
+    "shared-linear",
+)
 
 WIDE = 1 << 18
 """Weights from which on a fully connected layer is wide: a megabyte, what a core's own cache holds."""
@@ -122,9 +131,7 @@ def _linear(layer: nn.Linear, form: Form, places: Places, plan: Plan, before: li
     return Record(kind="linear", words=words), after
 
 
-def _convolution(
-    layer: nn.Conv1d | nn.Conv2d, form: Form, places: Places, plan: Plan, before: list[Record]
-) -> Emitted:
+def _convolution(layer: nn.Conv1d | nn.Conv2d, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     _need(form.kind == "image" and form.shape[0] == layer.in_channels, layer, form)
     _need(layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str), layer, form)
     window = _window(layer, form)
@@ -163,9 +170,8 @@ def _adaptive_pooling(layer: nn.Module, form: Form, places: Places, plan: Plan, 
 
 def _activation(kind: str) -> Emitter:
     def emitter(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
-        in_place = bool(before) and before[-1].kind in _LEAVE_OUTPUT
         _need(form.kind != "tokens", layer, form)
-        return Record(kind=kind, words=[int(in_place)]), form
+        return Record(kind=kind, words=[int(_may_overwrite(before))]), form
 
     return emitter
 
@@ -180,7 +186,8 @@ def _flatten(layer: nn.Flatten, form: Form, places: Places, plan: Plan, before: 
 
 def _dropout(layer: KeyedDropout, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     _need(form.kind != "tokens" and layer.layer < MAX_LAYERS, layer, form)
-    words = [int(form.kind == "image"), layer.layer, round(layer.p * 2**32), _real(1 / (1 - layer.p)), Purpose.DROPOUT]
+    in_place = int(_may_overwrite(before))
+    words = [in_place, int(form.kind == "image"), layer.layer, round(layer.p * 2**32), _real(1 / (1 - layer.p)), Purpose.DROPOUT]
     return Record(kind="dropout", words=words), form
 
 
@@ -282,10 +289,15 @@ def _window(layer: Any, form: Form) -> list[int]:
 
 def _after(channels: int, form: Form, window: list[int]) -> tuple[int, int, int]:
     sizes = [
-        (form.shape[1 + axis] + 2 * window[4 + axis] - window[6 + axis] * (window[axis] - 1) - 1) // window[2 + axis] + 1
+        (form.shape[1 + axis] + 2 * window[4 + axis] - window[6 + axis] * (window[axis] - 1) - 1) // window[2 + axis]
+        + 1
         for axis in range(2)
     ]
     return channels, *sizes  # type: ignore[return-value]  # two sizes
+
+
+def _may_overwrite(before: list[Record]) -> bool:
+    return bool(before) and before[-1].kind in _LEAVE_OUTPUT
 
 
 def _need(condition: bool, layer: nn.Module, form: Form) -> None:

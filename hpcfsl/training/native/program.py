@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import fx, nn
 
+from hpcfsl.models.dropout import KeyedDropout
 from hpcfsl.models.graphs import UncuttableError, trace
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.native import layers
@@ -53,7 +54,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     Raises:
         UnknownLayerError: The engine cannot run it; says why.
     """
-    steps = list(_steps(model))
+    steps = _flatten_first(list(_steps(model)))
     form = _input_form(tuple(model.trial.shape[1:]), steps)
     records: list[Record] = []
     head = form
@@ -84,6 +85,15 @@ def _steps(model: SplitModel) -> Iterator[tuple[str, nn.Module]]:
         except UncuttableError as error:
             raise UnknownLayerError(str(error)) from error
         yield from _line(half, graph, prefix)
+
+
+def _flatten_first(steps: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
+    """Return the layers with dropouts after the flattening that follows them, where masks have the features' order."""
+    ordered = list(steps)
+    for place in range(len(ordered) - 1, 0, -1):
+        if isinstance(ordered[place][1], nn.Flatten) and isinstance(ordered[place - 1][1], KeyedDropout):
+            ordered[place - 1], ordered[place] = ordered[place], ordered[place - 1]
+    return ordered
 
 
 def _line(half: nn.Module, graph: fx.Graph, prefix: str) -> Iterator[tuple[str, nn.Module]]:
@@ -121,4 +131,3 @@ def _input_words(form: Form, records: list[Record]) -> list[int]:
     sizes = [*form.shape, 0, 0][:3]
     exact = form.kind == "image" and bool(records) and records[0].kind == "convolution"
     return [("flat", "sequence", "image", "tokens").index(form.kind), *sizes, int(exact)]
-
