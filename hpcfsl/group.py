@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.defense.scoring.score import Scores, finite_rows, score_group
+from hpcfsl.defense.scoring.score import Scores, score_group
 from hpcfsl.defense.threshold import Exclusion, exclude
-from hpcfsl.defense.weighting import Survivors, TargetWeights, scale
+from hpcfsl.defense.weighting import Survivors, TargetWeights, choose_rows, scale
 from hpcfsl.defense.weighting.scaling import Scaling
 from hpcfsl.parallel.clients import ClientTable
-from hpcfsl.privacy.perturbation import clip_norms, row_norms
+from hpcfsl.privacy.perturbation import clip_in_place, row_norms
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.threats import View
 from hpcfsl.trace.fingerprint import Fingerprints, fingerprint
@@ -43,7 +43,8 @@ class ScoredGroup:
         first: Local training: clients, samples, losses; its updates are dropped once they are scored.
         uploads: First model updates as the aggregator uses them: perturbed, forged, clipped, float32 [clients, params].
         true_norms: Norms as trained, float64 [clients].
-        norms: Norms as uploaded, before the aggregator's clip, float64 [clients].
+        norms: Norms as uploaded, before the aggregator's clip, float64 [clients]; not finite where the upload is not.
+        lengths: Norms as the aggregator uses them, after its clip, float64 [clients].
         attackers: The truth, bool [clients].
         scores: Credit scores.
         weights: Aggregation weights before this round, float64 [clients].
@@ -56,6 +57,7 @@ class ScoredGroup:
     uploads: torch.Tensor
     true_norms: NDArray[np.float64]
     norms: NDArray[np.float64]
+    lengths: NDArray[np.float64]
     attackers: NDArray[np.bool_]
     scores: Scores
     weights: NDArray[np.float64]
@@ -111,9 +113,9 @@ def train_and_score(
     attackers = world.is_attacker(members, round)
     with watch.phase("train"):
         first = _train(world, start, members, attackers, round)
-        uploads = _upload(world, first, attackers, round)
+        sent = _upload(world, first, attackers, round)
     with watch.phase("score"):
-        return _score(world, clients, group, first, uploads, attackers)
+        return _score(world, clients, group, first, sent)
 
 
 def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None) -> SummedGroup:
@@ -140,8 +142,8 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
     scaling = _scale(world, scored, kept, influence)
     survivors = _survivors(world, scored, kept, scaling)
     target = world.config.weights.target_weights(survivors)
-    update = world.config.group_operation.combine(survivors.updates, target.factors)
-    usable = kept.sum() >= world.config.groups.min_survivors and target.mass > 0 and bool(torch.isfinite(update).all())
+    update = world.config.group_operation.combine_chosen(scored.uploads, kept, target.factors)
+    usable = kept.sum() >= world.config.groups.min_survivors and target.mass > 0 and _is_finite(update)
     status = GroupStatus.USED if usable else GroupStatus.WITHHELD
     return SummedGroup(
         scored=scored,
@@ -163,29 +165,22 @@ def _train(
     )
 
 
-def _score(
-    world: World,
-    clients: ClientTable,
-    group: int,
-    first: FirstUpdates,
-    uploads: torch.Tensor,
-    attackers: NDArray[np.bool_],
-) -> ScoredGroup:
-    config, members = world.config, first.clients
-    norms = row_norms(uploads).cpu().numpy()
+def _score(world: World, clients: ClientTable, group: int, first: FirstUpdates, sent: _Uploads) -> ScoredGroup:
+    config, members, uploads = world.config, first.clients, sent.updates
     bound = config.perturbation.bound(world.model.layout.size)
-    uploads = uploads if bound is None else clip_norms(uploads, bound)
-    scores = score_group(config.score, uploads, norms, clients.look_up("credit", members), world.model.layout)
+    lengths = sent.norms if bound is None else clip_in_place(uploads, sent.norms, bound)
+    remembered = clients.look_up("credit", members)
     weights = clients.look_up("weight", members)
     return ScoredGroup(
         group=group,
-        # Updates as trained are needed no longer: a rank may hold the uploads of all its groups, but not twice.
+        # What the clients trained is what they uploaded, in place: a rank holds no update twice.
         first=replace(first, updates=uploads.new_zeros(0)),
         uploads=uploads,
-        true_norms=row_norms(first.updates).cpu().numpy(),
-        norms=norms,
-        attackers=attackers,
-        scores=scores,
+        true_norms=sent.true_norms,
+        norms=sent.norms,
+        lengths=lengths,
+        attackers=sent.attackers,
+        scores=score_group(config.score, uploads, sent.norms, remembered, world.model.layout),
         weights=np.where(np.isnan(weights), first.samples / world.mean_samples, weights),
         first_rounds=clients.look_up("first_round", members),
         fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
@@ -204,37 +199,45 @@ def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.
     return LocalData(
         clients=members,
         counts=counts,
-        inputs=torch.from_numpy(inputs).to(world.device),
-        targets=torch.from_numpy(targets).to(world.device),
+        inputs=torch.from_numpy(inputs),
+        targets=torch.from_numpy(targets),
     )
 
 
-def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], round: int) -> torch.Tensor:
-    """Return what the aggregator receives: honest clients perturb, attackers forge and do not."""
-    config, bad = world.config, torch.from_numpy(attackers)
-    honest = ~attackers
-    uploads = first.updates
-    if config.perturbation.rule != "none" and honest.any():
-        uploads = uploads.clone()
-        uploads[~bad] = config.perturbation.perturb(
-            first.updates[~bad], clients=first.clients[honest], seed=config.run.seed, round=round
-        )
+@dataclass(frozen=True, kw_only=True)
+class _Uploads:
+    """What the aggregator of a group receives, [clients, params], norms as trained and as received, and the truth."""
+
+    updates: torch.Tensor
+    true_norms: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    attackers: NDArray[np.bool_]
+
+
+def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], round: int) -> _Uploads:
+    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not."""
+    config, updates, seed = world.config, first.updates, world.config.run.seed
+    true_norms = row_norms(updates).cpu().numpy()
+    norms = config.perturbation.perturb_in_place(
+        updates, true_norms, honest=~attackers, clients=first.clients, seed=seed, round=round
+    )
     if attackers.any():
-        view = View(updates=uploads, attackers=bad, seed=config.run.seed, round=round, clients=first.clients)
-        forged = config.threat.forge(view)
-        uploads = uploads.clone()
-        uploads[bad] = forged
-    return uploads
+        bad = torch.from_numpy(attackers)
+        view = View(updates=updates, attackers=bad, seed=seed, round=round, clients=first.clients)
+        forged = config.threat.forge(view).contiguous()
+        updates[bad] = forged
+        norms = norms.copy()
+        norms[attackers] = row_norms(forged).cpu().numpy()
+    return _Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
 
 
 def _influence(world: World, scored: ScoredGroup, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
     # With sums over survivors an excluded client has no part in anybody's coefficient, not even through a median.
-    measured = kept if world.config.bounds.sum_over == "survivors" else finite_rows(scored.uploads)
-    influence = np.full(len(kept), np.nan)
+    measured = kept if world.config.bounds.sum_over == "survivors" else np.isfinite(scored.norms)
+    influence, rule = np.full(len(kept), np.nan), world.config.influence
     if measured.any():
-        influence[measured] = world.config.influence.measure(
-            _rows(scored.uploads, measured), norms=scored.norms[measured], samples=scored.first.samples[measured]
-        )
+        seen = choose_rows(scored.uploads, measured) if rule.needs_updates else scored.uploads[:0]
+        influence[measured] = rule.measure(seen, norms=scored.norms[measured], samples=scored.first.samples[measured])
     return influence
 
 
@@ -252,7 +255,9 @@ def _scale(world: World, scored: ScoredGroup, kept: NDArray[np.bool_], influence
 
 def _survivors(world: World, scored: ScoredGroup, kept: NDArray[np.bool_], scaling: Scaling) -> Survivors:
     return Survivors(
-        updates=_rows(scored.uploads, kept),
+        uploads=scored.uploads,
+        kept=kept,
+        lengths=scored.lengths[kept],
         samples=scored.first.samples[kept],
         loss=scored.first.loss_last[kept],
         coefficient=scaling.coefficient,
@@ -261,6 +266,5 @@ def _survivors(world: World, scored: ScoredGroup, kept: NDArray[np.bool_], scali
     )
 
 
-def _rows(updates: torch.Tensor, chosen: NDArray[np.bool_]) -> torch.Tensor:
-    """Return the chosen rows: selected out, never multiplied by 0, which would keep a NaN."""
-    return updates if chosen.all() else updates[torch.from_numpy(chosen)]
+def _is_finite(update: torch.Tensor) -> bool:
+    return bool(torch.isfinite(row_norms(update[None])))

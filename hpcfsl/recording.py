@@ -6,6 +6,7 @@ Layer 4. Each rank makes the rows of its own groups; root gathers and orders the
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import socket
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from hpcfsl.config import result_settings
 from hpcfsl.evaluation import Evaluation
 from hpcfsl.group import GroupStatus, SummedGroup
+from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.round import Outcome
 from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
@@ -27,6 +29,7 @@ from hpcfsl.training.protocols import WireBytes
 from hpcfsl.world import World
 
 Rows = dict[str, NDArray[Any]]
+_PIECE = 65_536
 KEPT, EXCLUDED, NON_FINITE, WITHHELD = range(4)
 
 
@@ -244,14 +247,19 @@ def _statuses(credit: NDArray[np.float64], kept: NDArray[np.bool_], withheld: bo
 def _norm_and_distance(group: SummedGroup, outcome: Outcome) -> tuple[float, float]:
     if group.update is None:
         return float("nan"), float("nan")
-    second = group.update.cpu().double()
-    if outcome.update is None:
-        return _norm(second), float("nan")
-    return _norm(second), _norm(second - outcome.update.double())
+    second = group.update.cpu()
+    return _norm(second), float("nan") if outcome.update is None else _distance(second, outcome.update)
 
 
 def _norm(update: torch.Tensor | None) -> float:
-    return 0.0 if update is None else float(torch.linalg.vector_norm(update, dtype=torch.float64))
+    return 0.0 if update is None else float(row_norms(update[None]))
+
+
+def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
+    """Return the Euclidean distance, by pieces whose float64 copies stay in a core's cache."""
+    pieces = (slice(first, first + _PIECE) for first in range(0, len(one), _PIECE))
+    norms = [float(torch.linalg.vector_norm(one[piece].double() - other[piece].double())) for piece in pieces]
+    return math.hypot(*norms)
 
 
 def _mean_loss(clients: Rows) -> float:

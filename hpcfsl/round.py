@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from hpcfsl.aggregate import GroupMasses
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.parallel.placement import place_groups
+from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World
 
+# Coordinates of the model handled together: their float64 copies stay in a core's cache.
+_PIECE = 65_536
 Sink = Callable[[SummedGroup], None]
 
 
@@ -187,7 +190,9 @@ def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[Sta
     if update is None:
         return state, False
     rate = world.config.training.server_learning_rate
-    moved = (state.weights.double() + rate * update.to(state.weights.device).double()).float()
-    if not bool(torch.isfinite(moved).all()):
+    update, moved = update.to(state.weights.device), torch.empty_like(state.weights)
+    for piece in (slice(first, first + _PIECE) for first in range(0, len(moved), _PIECE)):
+        moved[piece] = state.weights[piece].double() + rate * update[piece].double()
+    if not bool(torch.isfinite(row_norms(moved[None]))):
         return state, False
     return replace(state, weights=moved, last_update=update), True

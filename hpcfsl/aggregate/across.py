@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.aggregate.exact import exact_sum
+from hpcfsl.aggregate.exact import exact_weighted_sum
 from hpcfsl.aggregate.geometry import exchange_slices, pair_distances
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.settings import Registry, Settings
@@ -86,10 +86,16 @@ class GlobalAggregation(Settings):
             slices = exchange_slices(updates, masses.groups, len(anchor), communicator)
             distances = pair_distances(slices, anchor, communicator)
         factors = self.weigh(self.normalise(masses.masses), distances)
-        terms = [updates[g].double() * factors[row] for row, g in enumerate(masses.groups) if g in updates]
+        terms = [(updates[group], factors[row]) for row, group in enumerate(masses.groups) if group in updates]
         if len(factors) > len(masses.groups) and communicator.rank == 0:
-            terms.append(anchor.double() * factors[-1])
-        total = exact_sum(terms, size=len(anchor), planned_groups=masses.planned + 1, communicator=communicator)
+            terms.append((anchor, factors[-1]))
+        total = exact_weighted_sum(
+            [row for row, _ in terms],
+            [factor for _, factor in terms],
+            size=len(anchor),
+            planned_groups=masses.planned + 1,
+            communicator=communicator,
+        )
         return TargetUpdate(update=total, factors=factors[: len(masses.groups)])
 
     def normalise(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.defense.weighting import choose_rows
+from hpcfsl.native import columns
 from hpcfsl.settings import Registry, Settings
 
 
@@ -28,6 +30,18 @@ class GroupOperation(Settings):
         """
         raise AssertionError("every group operation defines combine")
 
+    def combine_chosen(
+        self, uploads: torch.Tensor, chosen: NDArray[np.bool_], factors: NDArray[np.float64]
+    ) -> torch.Tensor:
+        """Return the second model update from the chosen rows of a group, float32 [params].
+
+        Args:
+            uploads: First model updates of all clients, in id order, float32 [clients, params].
+            chosen: The remaining clients, bool [clients].
+            factors: The remaining clients' factors, float64 [survivors].
+        """
+        return self.combine(choose_rows(uploads, chosen), factors)
+
 
 group_operations: Registry[GroupOperation] = Registry("group_operation", default="weighted-sum")
 
@@ -40,10 +54,16 @@ class WeightedSum(GroupOperation):
 
     def combine(self, updates: torch.Tensor, factors: NDArray[np.float64]) -> torch.Tensor:
         """Return the weighted sum."""
-        total = torch.zeros(updates.shape[1], dtype=torch.float64, device=updates.device)
-        for update, factor in zip(updates, factors, strict=True):
-            total.add_(update.double(), alpha=float(factor))
-        return total.float()
+        return self.combine_chosen(updates, np.ones(len(updates), np.bool_), factors)
+
+    def combine_chosen(
+        self, uploads: torch.Tensor, chosen: NDArray[np.bool_], factors: NDArray[np.float64]
+    ) -> torch.Tensor:
+        """Return the weighted sum; no row is copied."""
+        rows = columns.rows_of(uploads)
+        if rows is not None:
+            return torch.from_numpy(columns.weighted_sum(rows, np.flatnonzero(chosen), factors))
+        return _sum_rows(choose_rows(uploads, chosen), factors)
 
 
 @group_operations.register
@@ -61,3 +81,10 @@ class TrimmedWeightedSum(GroupOperation):
         ordered = updates.sort(dim=0).values
         clamped = updates.clamp(ordered[trim], ordered[len(updates) - 1 - trim])
         return WeightedSum().combine(clamped, factors)
+
+
+def _sum_rows(updates: torch.Tensor, factors: NDArray[np.float64]) -> torch.Tensor:
+    total = torch.zeros(updates.shape[1], dtype=torch.float64, device=updates.device)
+    for update, factor in zip(updates, factors, strict=True):
+        total.add_(update.double(), alpha=float(factor))
+    return total.float()

@@ -2,7 +2,8 @@
 
 Sorting every coordinate's few values one by one is slow: there are as many tiny sorts as parameters. A sorting network
 (Batcher's odd-even merge sort, AFIPS 1968) does the same comparisons for a whole block of coordinates at once, as
-element-wise minima and maxima of rows, and the comparisons that the median does not depend on are left out.
+element-wise minima and maxima of rows, and the comparisons that the median does not depend on are left out. The kernel
+`hpcfsl.native.columns.coordinate_median` passes registers of coordinates through the same network.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+
+from hpcfsl.native import columns
 
 # Coordinates handled together: a row of 16,384 float32 is 64 kB, so two rows stay in a core's cache.
 BLOCK = 16_384
@@ -22,8 +27,17 @@ def coordinate_median(updates: torch.Tensor) -> torch.Tensor:
     Args:
         updates: Finite updates of at least one client, [clients, params].
     """
+    rows = columns.rows_of(updates)
+    if rows is not None:
+        return torch.from_numpy(columns.coordinate_median(rows, network(len(rows))))
     medians = [_median_of_rows(updates[:, first : first + BLOCK]) for first in range(0, updates.shape[1], BLOCK)]
     return torch.cat(medians) if medians else updates.new_zeros(0)
+
+
+@lru_cache(maxsize=64)
+def network(count: int) -> NDArray[np.int32]:
+    """Return the comparisons, in order, that put the median of `count` rows in place, int32 [comparisons, 2]."""
+    return np.array(_comparators(count), np.int32).reshape(-1, 2)
 
 
 def _median_of_rows(block: torch.Tensor) -> torch.Tensor:

@@ -129,6 +129,13 @@ def fingerprint(rows: Rows, signs: NDArray[np.uint32]) -> tuple[NDArray[np.uint6
     return hashes, sketches
 
 
+def hash_sums(rows: Rows) -> NDArray[np.uint64]:
+    """Return the hash sums of `fingerprint` alone, [rows]."""
+    hashes = np.zeros(len(rows), np.uint64)
+    _kernels().hpcfsl_fingerprint(*_layout(rows), None, _address(hashes), None)
+    return hashes
+
+
 def largest_magnitudes(row: Rows, run: int) -> Rows:
     """Return the largest magnitude in each run of columns, [runs]; NaN or infinite where the run is not finite."""
     largest = np.empty(-(-len(row) // run), np.float32)

@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpcfsl.privacy.noise import add_normal
-from hpcfsl.seeding import Purpose
+from hpcfsl.native import columns
+from hpcfsl.privacy.noise import add_normal_rows
+from hpcfsl.seeding import Purpose, key_of
 from hpcfsl.settings import Registry, Settings
 
 # A clipped, noisy honest update is longer than the clip; the aggregator's bound leaves room for the noise it expects.
@@ -34,6 +35,31 @@ class Perturbation(Settings):
     def perturb(self, updates: torch.Tensor, *, clients: NDArray[np.int64], seed: int, round: int) -> torch.Tensor:
         """Return the perturbed updates of honest clients, float32 [clients, params]."""
         raise AssertionError("every perturbation defines perturb")
+
+    def perturb_in_place(
+        self,
+        updates: torch.Tensor,
+        norms: NDArray[np.float64],
+        *,
+        honest: NDArray[np.bool_],
+        clients: NDArray[np.int64],
+        seed: int,
+        round: int,
+    ) -> NDArray[np.float64]:
+        """Perturb the rows of a group's honest clients in place; return the norms that all rows then have, [clients].
+
+        Args:
+            updates: First model updates, float32 [clients, params].
+            norms: Their norms, float64 [clients].
+            honest: Whose rows to perturb, bool [clients].
+            clients: Client ids, int64 [clients].
+            seed: The run's seed.
+            round: The round.
+        """
+        if honest.any():
+            chosen = torch.from_numpy(honest)
+            updates[chosen] = self.perturb(updates[chosen], clients=clients[honest], seed=seed, round=round)
+        return row_norms(updates).cpu().numpy()
 
     def bound(self, num_params: int) -> float | None:
         """Return the norm to which the aggregator clips every upload; None where it does not."""
@@ -52,6 +78,19 @@ class NoPerturbation(Perturbation):
     def perturb(self, updates: torch.Tensor, *, clients: NDArray[np.int64], seed: int, round: int) -> torch.Tensor:
         """Return `updates`."""
         return updates
+
+    def perturb_in_place(
+        self,
+        updates: torch.Tensor,
+        norms: NDArray[np.float64],
+        *,
+        honest: NDArray[np.bool_],
+        clients: NDArray[np.int64],
+        seed: int,
+        round: int,
+    ) -> NDArray[np.float64]:
+        """Change nothing; return `norms`."""
+        return norms
 
     def bound(self, num_params: int) -> float | None:
         """Return None: there is no norm to hold clients to."""
@@ -72,15 +111,40 @@ class GaussianPerturbation(Perturbation):
 
     def perturb(self, updates: torch.Tensor, *, clients: NDArray[np.int64], seed: int, round: int) -> torch.Tensor:
         """Return the clipped, noisy updates; the noise is keyed by (seed, round, client)."""
-        clipped = clip_norms(updates, self.clip)
-        if self.noise_multiplier == 0:
-            return clipped
-        deviation = self.noise_multiplier * self.clip
-        for row, client in enumerate(clients):
-            add_normal(
-                clipped[row], deviation, seed=seed, purpose=Purpose.PERTURBATION, round=round, entity=int(client)
-            )
-        return clipped
+        perturbed, everybody = updates.clone(), np.ones(len(updates), np.bool_)
+        norms = row_norms(updates).cpu().numpy()
+        self.perturb_in_place(perturbed, norms, honest=everybody, clients=clients, seed=seed, round=round)
+        return perturbed
+
+    def perturb_in_place(
+        self,
+        updates: torch.Tensor,
+        norms: NDArray[np.float64],
+        *,
+        honest: NDArray[np.bool_],
+        clients: NDArray[np.int64],
+        seed: int,
+        round: int,
+    ) -> NDArray[np.float64]:
+        """Clip and add noise in one pass over each honest client's row."""
+        factors = np.where(honest, clip_factors(norms, self.clip), np.float32(1.0))
+        deviation, rows = self.noise_multiplier * self.clip, columns.rows_of(updates)
+        if rows is not None:
+            key, entities = key_of(seed, Purpose.PERTURBATION), np.where(honest, clients, -1)
+            return columns.perturb_rows(rows, norms, factors, deviation, key=key, round=round, entities=entities)
+        updates.mul_(torch.from_numpy(factors).to(updates.device)[:, None])
+        if deviation:
+            self._add_noise(updates, honest, clients, seed, round)
+        return row_norms(updates).cpu().numpy()
+
+    def _add_noise(
+        self, updates: torch.Tensor, honest: NDArray[np.bool_], clients: NDArray[np.int64], seed: int, round: int
+    ) -> None:
+        chosen = updates if honest.all() else updates[torch.from_numpy(honest)]
+        deviation, entities = self.noise_multiplier * self.clip, clients[honest]
+        add_normal_rows(chosen, deviation, seed=seed, purpose=Purpose.PERTURBATION, round=round, entities=entities)
+        if chosen is not updates:
+            updates[torch.from_numpy(honest)] = chosen
 
     def bound(self, num_params: int) -> float | None:
         """Return the norm that an honest, clipped and noisy update has, with a tenth of room."""
@@ -89,13 +153,37 @@ class GaussianPerturbation(Perturbation):
         return self.clip * max(1.0, _NOISE_ROOM * sqrt(1 + self.noise_multiplier**2 * num_params))
 
 
+def clip_factors(norms: NDArray[np.float64], bound: float) -> NDArray[np.float32]:
+    """Return what brings rows of these norms down to `bound`, float32 [clients]; 1 for short and non-finite rows."""
+    longer = np.isfinite(norms) & (norms > bound)
+    return np.divide(bound, norms, out=np.ones_like(norms), where=longer).astype(np.float32)
+
+
+def clip_in_place(updates: torch.Tensor, norms: NDArray[np.float64], bound: float) -> NDArray[np.float64]:
+    """Shorten the rows that are longer than `bound`, in place; return the norms that all rows then have, [clients].
+
+    Args:
+        updates: float32 [clients, params].
+        norms: Their norms, float64 [clients].
+        bound: Largest norm; rows with NaN or infinity stay as they are.
+    """
+    factors, lengths = clip_factors(norms, bound), norms.copy()
+    for row in np.flatnonzero(factors != 1):
+        updates[row] *= float(factors[row])
+        lengths[row] = float(row_norms(updates[row : row + 1]))
+    return lengths
+
+
 def clip_norms(updates: torch.Tensor, bound: float) -> torch.Tensor:
     """Return a copy whose rows have Euclidean norm at most `bound`; rows with NaN or infinity stay as they are."""
-    norms = row_norms(updates)
-    factor = torch.where(torch.isfinite(norms) & (norms > bound), bound / norms, torch.ones_like(norms))
-    return updates * factor.to(updates.dtype)[:, None]
+    clipped = updates.clone()
+    clip_in_place(clipped, row_norms(updates).cpu().numpy(), bound)
+    return clipped
 
 
 def row_norms(updates: torch.Tensor) -> torch.Tensor:
     """Return Euclidean norms in float64, [clients]: 1e30 squared overflows float32."""
+    rows = columns.rows_of(updates)
+    if rows is not None:
+        return torch.from_numpy(columns.row_norms(rows))
     return torch.stack([torch.linalg.vector_norm(row, dtype=torch.float64) for row in updates])

@@ -11,7 +11,8 @@ from support.made import configure, make_layout, make_scored
 from hpcfsl.defense.median import coordinate_median
 from hpcfsl.defense.scoring import Evidence, Score, collect_evidence, scores
 from hpcfsl.defense.scoring import evidence as evidence_module
-from hpcfsl.defense.scoring.score import RATIO_CAP, finite_rows, over_median, score_group
+from hpcfsl.defense.scoring.score import RATIO_CAP, over_median, score_group
+from hpcfsl.privacy.perturbation import row_norms
 
 RULES = ("composite", "direction", "distance", "duplicate", "norm", "spectral")
 DRAWS = range(6)
@@ -148,6 +149,7 @@ def test_one_half_can_be_scored_alone(half: str, columns: slice) -> None:
     np.testing.assert_array_equal(first.credit, second.credit)
     # A NaN in the half that is not scored still has no part in the round.
     changed[3, other] = np.nan
+    norms = row_norms(torch.from_numpy(changed)).numpy()
     spoilt = score_group(config.score, torch.from_numpy(changed), norms, nothing, layout)
     assert spoilt.credit[3] == np.inf
 
@@ -156,7 +158,7 @@ def test_memory_mixes_in_the_last_credit_score_of_those_who_have_one() -> None:
     config = configure("hardened", score={"rule": "distance", "memory": 0.25})
     updates = torch.from_numpy(random_updates(4))
     updates[3] = np.nan
-    norms = np.ones(4)
+    norms = row_norms(updates).numpy()
     fresh = score_group(config.score, updates, norms, np.full(4, np.nan), make_layout(60)).credit
     mixed = score_group(config.score, updates, norms, np.array([5.0, np.nan, 0.0, 2.0]), make_layout(60)).credit
     np.testing.assert_allclose(mixed[:3], [0.75 * fresh[0] + 1.25, fresh[1], 0.75 * fresh[2]])
@@ -180,10 +182,10 @@ def test_a_zero_median_marks_whoever_differs() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e-45, 0.0])
-def test_finite_rows_finds_every_bad_number_and_no_large_one(value: float) -> None:
+def test_norms_are_finite_for_all_but_rows_with_bad_numbers(value: float) -> None:
     updates = torch.ones(3, 500)
     updates[1, 499] = value
-    assert finite_rows(updates).tolist() == [True, bool(np.isfinite(value)), True]
+    assert torch.isfinite(row_norms(updates)).tolist() == [True, bool(np.isfinite(value)), True]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 6])

@@ -15,6 +15,7 @@ from hpcfsl.defense.weighting import Bounds, Reading, Survivors, readings, scale
 from hpcfsl.defense.weighting.influence import Influence, influences
 from hpcfsl.defense.weighting.normalisation import Normalisation, normalisations
 from hpcfsl.group import GroupStatus, ScoredGroup
+from hpcfsl.privacy.perturbation import row_norms
 
 positive = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=10)
 
@@ -33,7 +34,10 @@ def make_survivors(**changes: Any) -> Survivors:
         "weights": np.array([0.4, 0.8, 1.2, 1.6]),
         "local_rate": 0.1,
     }
-    return Survivors(**{**given, **changes})
+    given |= changes
+    uploads = given.pop("updates")
+    kept = np.ones(len(uploads), bool)
+    return Survivors(uploads=uploads, kept=kept, lengths=row_norms(uploads).numpy(), **given)
 
 
 # Step 5: scaling coefficients.

@@ -70,6 +70,7 @@ def make_scored(
         uploads=uploads,
         true_norms=norms,
         norms=norms,
+        lengths=norms,
         attackers=np.zeros(count, bool),
         scores=score_group(config.score, uploads, norms, remembered, make_layout(uploads.shape[1])),
         weights=samples / samples.mean() if weights is None else weights,

@@ -8,12 +8,14 @@ the memory beside the updates is one block, and the bits depend on the group alo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.defense.median import coordinate_median
+from hpcfsl.defense.median import coordinate_median, network
+from hpcfsl.native import columns
 
 # Coordinates handled together: a block of 50 clients in float64 is 6 MB.
 BLOCK = 16_384
@@ -67,6 +69,21 @@ def collect_evidence(updates: torch.Tensor, norms: NDArray[np.float64]) -> Evide
         updates: Finite first model updates (or one half of them), float32 [clients, params], clients in id order.
         norms: Their norms before any clip by the aggregator, float64 [clients].
     """
+    rows = columns.rows_of(updates)
+    if rows is not None:
+        center_products, square, products, center = columns.geometry(rows, network(len(rows)))
+        return Evidence(
+            center_norm=sqrt(center),
+            norms=norms,
+            lengths=np.sqrt(square),
+            center_products=center_products,
+            gram=products,
+        )
+    return _collect_by_blocks(updates, norms)
+
+
+def _collect_by_blocks(updates: torch.Tensor, norms: NDArray[np.float64]) -> Evidence:
+    """Return the geometry of a group; the same as the kernel's up to rounding."""
     count, size = updates.shape
     gram = torch.zeros(count, count, dtype=torch.float64, device=updates.device)
     products, squares = gram.new_zeros(count), gram.new_zeros(count)

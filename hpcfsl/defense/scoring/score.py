@@ -69,11 +69,11 @@ def score_group(
     Args:
         score: The rule.
         updates: First model updates, float32 [clients, params], clients in id order.
-        norms: Their norms before any clip by the aggregator, float64 [clients].
+        norms: Their norms before any clip by the aggregator, float64 [clients]; not finite where the update is not.
         remembered: Each client's last credit score, NaN where it has none, float64 [clients].
         layout: Where the halves are.
     """
-    finite = finite_rows(updates)
+    finite = np.isfinite(norms)
     names = score.component_names
     credit, components = np.full(len(finite), np.inf), np.full((len(finite), len(names)), np.nan)
     chosen = _half(score, updates, layout)
@@ -82,12 +82,6 @@ def score_group(
     known = finite & np.isfinite(remembered)
     credit[known] = (1 - score.memory) * credit[known] + score.memory * remembered[known]
     return Scores(credit=credit, components=components)
-
-
-def finite_rows(updates: torch.Tensor) -> NDArray[np.bool_]:
-    """Return which updates hold neither NaN nor infinity, bool [clients]."""
-    # Zero times a finite number is zero; times anything else it is NaN, and a sum keeps it.
-    return np.asarray(torch.isfinite((updates * 0).sum(dim=1)).cpu().numpy())
 
 
 def over_median(values: NDArray[np.float64]) -> NDArray[np.float64]:

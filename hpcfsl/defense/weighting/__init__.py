@@ -4,7 +4,7 @@ Sections: `[influence]`, `[normalisation]`, `[bounds]` and `[weights]`.
 """
 
 from hpcfsl.defense.weighting import aggregation_reading, influence, model_reading, normalisation
-from hpcfsl.defense.weighting.reading import Reading, Survivors, TargetWeights, readings
+from hpcfsl.defense.weighting.reading import Reading, Survivors, TargetWeights, choose_rows, readings
 from hpcfsl.defense.weighting.scaling import Bounds, Scaling, scale
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Survivors",
     "TargetWeights",
     "aggregation_reading",
+    "choose_rows",
     "influence",
     "model_reading",
     "normalisation",

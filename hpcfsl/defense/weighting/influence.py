@@ -17,13 +17,18 @@ class Influence(Settings):
 
     rule: str
 
+    @property
+    def needs_updates(self) -> bool:
+        """Whether `measure` looks at the updates; rows of them are not gathered for nothing."""
+        return True
+
     def measure(
         self, updates: torch.Tensor, *, norms: NDArray[np.float64], samples: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return the influence of each client, positive, float64 [clients].
 
         Args:
-            updates: Finite first model updates, float32 [clients, params].
+            updates: Finite first model updates, float32 [clients, params]; no rows unless `needs_updates`.
             norms: Their norms before any clip by the aggregator, float64 [clients].
             samples: Training samples, int64 [clients].
         """
@@ -39,6 +44,11 @@ class EqualInfluence(Influence):
 
     rule: Literal["one"] = "one"
 
+    @property
+    def needs_updates(self) -> bool:
+        """False."""
+        return False
+
     def measure(
         self, updates: torch.Tensor, *, norms: NDArray[np.float64], samples: NDArray[np.int64]
     ) -> NDArray[np.float64]:
@@ -52,6 +62,11 @@ class SampleInfluence(Influence):
 
     rule: Literal["samples"] = "samples"
 
+    @property
+    def needs_updates(self) -> bool:
+        """False."""
+        return False
+
     def measure(
         self, updates: torch.Tensor, *, norms: NDArray[np.float64], samples: NDArray[np.int64]
     ) -> NDArray[np.float64]:
@@ -64,6 +79,11 @@ class NormInfluence(Influence):
     """max(1, norm over the median norm): takes the gain out of scaling, without rewarding small updates."""
 
     rule: Literal["norm"] = "norm"
+
+    @property
+    def needs_updates(self) -> bool:
+        """False."""
+        return False
 
     def measure(
         self, updates: torch.Tensor, *, norms: NDArray[np.float64], samples: NDArray[np.int64]

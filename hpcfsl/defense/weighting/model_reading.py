@@ -11,7 +11,6 @@ from typing import Literal
 from pydantic import Field
 
 from hpcfsl.defense.weighting.reading import Reading, Survivors, TargetWeights, readings
-from hpcfsl.privacy.perturbation import row_norms
 
 
 @readings.register
@@ -28,7 +27,7 @@ class ModelReading(Reading):
         rate = self.learning_rate or group.local_rate
         factors = share * (rate / group.coefficient) / group.local_rate
         return TargetWeights(
-            loss_information=row_norms(group.updates).cpu().numpy() / group.local_rate,
+            loss_information=group.lengths / group.local_rate,
             before=share,
             weight=factors,
             factors=factors,

@@ -21,7 +21,9 @@ class Survivors:
     """A group's remaining clients, in id order.
 
     Attributes:
-        updates: First model updates, float32 [survivors, params].
+        uploads: First model updates of all the group's clients, float32 [clients, params].
+        kept: Which of them remain, bool [clients].
+        lengths: Norms of the remaining updates as the aggregator uses them, float64 [survivors].
         samples: Training samples, int64 [survivors].
         loss: Mean training loss over the last epoch, float64 [survivors].
         coefficient: Scaling coefficients `c_i`, float64 [survivors].
@@ -29,12 +31,19 @@ class Survivors:
         local_rate: Step size of local SGD (`eta_local`).
     """
 
-    updates: torch.Tensor
+    uploads: torch.Tensor
+    kept: NDArray[np.bool_]
+    lengths: NDArray[np.float64]
     samples: NDArray[np.int64]
     loss: NDArray[np.float64]
     coefficient: NDArray[np.float64]
     weights: NDArray[np.float64]
     local_rate: float
+
+    @property
+    def updates(self) -> torch.Tensor:
+        """First model updates, float32 [survivors, params]; a copy unless everybody remains."""
+        return choose_rows(self.uploads, self.kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +78,11 @@ class Reading(Settings):
     def target_weights(self, group: Survivors) -> TargetWeights:
         """Return the target update weights of a group with at least one remaining client."""
         raise AssertionError("every reading defines target_weights")
+
+
+def choose_rows(updates: torch.Tensor, chosen: NDArray[np.bool_]) -> torch.Tensor:
+    """Return the chosen rows: selected out, never multiplied by 0, which would keep a NaN."""
+    return updates if chosen.all() else updates[torch.from_numpy(chosen)]
 
 
 readings: Registry[Reading] = Registry("weights", key="reading", default="model")

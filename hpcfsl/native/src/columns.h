@@ -313,7 +313,7 @@ static std::uint64_t add_hash(const float *row, long pairs, std::uint64_t number
     return sum;
 }
 
-// Write the hash sum and the sketch of every row.
+// Add the hash sum and the sketch of every row to zeros; without `signs` the hash sum alone.
 static void fingerprint(const float *rows, long stride, long count, long size, const std::uint32_t *signs,
                         std::uint64_t *hashes, double *sketches) {
     constexpr long kWidth = 4096;  // a piece of the signs stays in the nearest cache for all rows
@@ -321,9 +321,12 @@ static void fingerprint(const float *rows, long stride, long count, long size, c
         const long width = least(kWidth, size - first), whole = width / kBins * kBins;
         for (long row = 0; row < count; row++) {
             const float *from = rows + row * stride + first;
-            add_sketch(from, signs + first, whole, sketches + row * kBins);
-            for (long column = whole; column < width; column++)
-                sketches[row * kBins + column - whole] += signs[first + column] ? -double(from[column]) : from[column];
+            if (signs) {
+                double *bins = sketches + row * kBins;
+                add_sketch(from, signs + first, whole, bins);
+                for (long column = whole; column < width; column++)
+                    bins[column - whole] += signs[first + column] ? -double(from[column]) : double(from[column]);
+            }
             hashes[row] += add_hash(from, width / 2, std::uint64_t(first / 2));
             if (width % 2) {
                 const float last[2] = {from[width - 1], 0};
