@@ -83,7 +83,8 @@ def _build(
     config: Config, communicator: Communicator, dataset: Dataset | None, module: torch.nn.Module | None
 ) -> World:
     torch.set_num_threads(config.run.threads)
-    device = device_of_rank(config.run.device, communicator.local_rank)
+    tf32 = config.training.precision == "tf32"
+    device = device_of_rank(config.run.device, communicator.local_rank, tf32=tf32)
     dataset = dataset or config.data.load(config.run.seed)
     population = config.partition.divide(dataset, config.run.seed)
     total, largest = population.total_and_largest()
@@ -102,7 +103,7 @@ def _build(
         population=population,
         feed=feed,
         model=model,
-        executor=make_executor(model, config.training, device),
+        executor=make_executor(model, config.training, device, most_samples=largest),
         communicator=communicator,
         device=device,
         attackers=config.threat.choose(population.num_clients, config.run.seed),

@@ -16,11 +16,15 @@ from torch import Tensor, nn
 
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
+from hpcfsl.training.native.executor import NativeExecutor, why_not
 from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.staging import Stager
 from hpcfsl.training.updates import FirstUpdates, LocalData, concatenate
+
+UNKNOWN = 1 << 40
+"""Samples of the largest client where nobody counted."""
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -31,22 +35,36 @@ class Executor(Protocol):
     name: str
     detail: str
     """How, and why not otherwise; empty where there is nothing to say."""
+    whole_groups: bool
+    """Whether it takes a group of any size at once, needing no more memory for it than the updates."""
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the chunk; `start` is float32 [params]."""
         ...
 
 
-def make_executor(model: SplitModel, settings: TrainingSettings, device: torch.device) -> Executor:
+def make_executor(
+    model: SplitModel, settings: TrainingSettings, device: torch.device, *, most_samples: int = UNKNOWN
+) -> Executor:
     """Return the executor of a run.
+
+    Args:
+        model: The model.
+        settings: Local training.
+        device: Where this rank computes.
+        most_samples: Training samples of the population's largest client, where that is known.
 
     Raises:
         ConfigError: The settings ask for what the device or the executor cannot do.
+        MemoryError: There is not enough memory.
     """
     name = choose_executor(model, settings, device)
     if name == "native":
-        raise ConfigError("training.executor", name, "has no compiled kernels here; use 'auto'")
-    return (make_stacked if name == "stacked" else OneByOneExecutor)(model, settings, device)
+        return NativeExecutor(model, settings, most_samples)
+    made = (make_stacked if name == "stacked" else OneByOneExecutor)(model, settings, device)
+    if settings.executor == "auto" and device.type != "cuda" and settings.precision == "float32":
+        made.detail = "; ".join(filter(None, (f"not native: {why_not(model)}", made.detail)))
+    return made
 
 
 def describe(executor: Executor) -> str:
@@ -63,8 +81,12 @@ def choose_executor(model: SplitModel, settings: TrainingSettings, device: torch
         ConfigError: The settings ask for what the device or the executor cannot do.
     """
     _check_device(settings, device)
+    if settings.executor == "native" and (reason := why_not(model)):
+        raise ConfigError("training.executor", "native", f"cannot train this model ({reason}); use 'auto'")
     if settings.executor != "auto":
         return settings.executor
+    if device.type != "cuda" and settings.precision == "float32" and why_not(model) is None:
+        return "native"
     return "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
 
 
@@ -84,7 +106,9 @@ def _check_device(settings: TrainingSettings, device: torch.device) -> None:
 def train_group(
     executor: Executor, start: Tensor, data: LocalData, *, chunk: int, seed: int, round: int
 ) -> FirstUpdates:
-    """Return the first model updates of a whole group, `chunk` clients at a time, on the device of `start`."""
+    """Return the first model updates of a whole group on the device of `start`, in chunks if need be."""
+    if executor.whole_groups:
+        return executor.train(start, data, seed=seed, round=round)
     pieces = Stager(start.device).chunks(data, chunk)
     return concatenate([executor.train(start, piece, seed=seed, round=round) for piece in pieces])
 

@@ -35,6 +35,7 @@ class OneByOneExecutor:
     """
 
     name = "one-by-one"
+    whole_groups = False
 
     def __init__(
         self, model: SplitModel, settings: TrainingSettings, device: torch.device, *, detail: str = ""

@@ -71,8 +71,10 @@ class NativeEngine:
             raise MemoryError("no memory for the model's wide layers")
 
     def layer_seconds(self) -> NDArray[np.float64]:
-        """Return seconds since the last call for a program compiled with `timed`: forward and backward of each layer in
-        turn, then the loss, then gathering and the optimiser's step."""
+        """Return seconds since the last call, where the program was compiled with `timed`.
+
+        Forward and backward of each layer in turn, then the loss, then gathering and the optimiser's step.
+        """
         seconds = np.zeros(1024)
         count = self._library.hpcfsl_engine_times(self._handle, seconds.ctypes.data)
         return seconds[:count]

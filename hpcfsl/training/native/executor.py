@@ -42,9 +42,10 @@ class NativeExecutor:
     """
 
     name = "native"
+    whole_groups = True
 
     def __init__(self, model: SplitModel, settings: TrainingSettings, most_samples: int) -> None:
-        self._settings, self._size = settings, model.layout.size
+        self.detail, self._settings, self._size = "", settings, model.layout.size
         plain = settings.optimizer == "sgd" and not (
             settings.momentum or settings.weight_decay or settings.proximal or settings.clip_norm
         )
@@ -55,7 +56,7 @@ class NativeExecutor:
         )
         self._most_samples = most_samples
         self.program = compile_program(model, self.plan)
-        self._engines: list[NativeEngine] = []
+        self._engines = [NativeEngine(self.program.words)]
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the clients, in order."""

@@ -9,7 +9,7 @@ from math import prod
 from typing import Any, Literal
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from hpcfsl.models.dropout import MAX_LAYERS, KeyedDropout
@@ -100,7 +100,7 @@ class Places:
 
     def __getitem__(self, parameter: str) -> int:
         """Return the place of a parameter's first number."""
-        return self.layout.slices[f"{self.name}.{parameter}"].start
+        return int(self.layout.slices[f"{self.name}.{parameter}"].start)
 
 
 Emitted = tuple[Record | None, Form]
@@ -121,8 +121,8 @@ def emit(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[
 
 def _linear(layer: nn.Linear, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     _need(form.kind in ("flat", "sequence") and form.shape[-1] == layer.in_features, layer, form)
-    bias = places["bias"] if layer.bias is not None else 0
-    words = [layer.out_features, int(layer.bias is not None), places["weight"], bias]
+    biased = isinstance(layer.bias, Tensor)
+    words = [layer.out_features, int(biased), places["weight"], places["bias"] if biased else 0]
     after = Form(kind=form.kind, shape=(*form.shape[:-1], layer.out_features))
     wide = layer.in_features * layer.out_features >= plan.share_from
     # Keeping samples instead of weights pays while they are few against the layer's outputs.
@@ -187,7 +187,14 @@ def _flatten(layer: nn.Flatten, form: Form, places: Places, plan: Plan, before: 
 def _dropout(layer: KeyedDropout, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     _need(form.kind != "tokens" and layer.layer < MAX_LAYERS, layer, form)
     in_place = int(_may_overwrite(before))
-    words = [in_place, int(form.kind == "image"), layer.layer, round(layer.p * 2**32), _real(1 / (1 - layer.p)), Purpose.DROPOUT]
+    words = [
+        in_place,
+        int(form.kind == "image"),
+        layer.layer,
+        round(layer.p * 2**32),
+        _real(1 / (1 - layer.p)),
+        Purpose.DROPOUT,
+    ]
     return Record(kind="dropout", words=words), form
 
 

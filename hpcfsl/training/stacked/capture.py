@@ -26,17 +26,19 @@ class CapturedStep:
     Args:
         advance: The step: changes weights and the optimiser's state, returns losses [clients].
         stack: What it changes.
+        device: A CUDA device.
     """
 
-    def __init__(self, advance: Callable[[Batch], Tensor], stack: Stack) -> None:
-        self._advance, self._stack = advance, stack
+    def __init__(self, advance: Callable[[Batch], Tensor], stack: Stack, device: torch.device) -> None:
+        self._advance, self._stack, self._device = advance, stack, device
         self._generation = -1
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, batch: Batch) -> Tensor:
         """Take the step; return the loss of each client before it."""
         if self._graph is None or self._generation != self._stack.generation:
-            self._record(batch)
+            with torch.cuda.device(self._device):
+                self._record(batch)
         assert self._graph is not None
         for static, fresh in zip(_tensors(self._batch), _tensors(batch), strict=True):
             static.copy_(fresh)

@@ -33,6 +33,7 @@ class StackedExecutor:
     """
 
     name = "stacked"
+    whole_groups = False
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class StackedExecutor:
     ) -> None:
         self.detail, self._settings, self._device, self._step = detail, settings, device, step
         self._stack = Stack(model.layout, settings, device)
-        self._captured = CapturedStep(self._advance, self._stack) if settings.cuda_graphs else None
+        self._captured = CapturedStep(self._advance, self._stack, device) if settings.cuda_graphs else None
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the chunk."""
