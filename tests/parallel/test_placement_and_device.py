@@ -43,10 +43,11 @@ def test_a_long_group_has_a_rank_of_its_own() -> None:
 
 @pytest.fixture
 def _settings_restored() -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cuda.matmul.allow_tf32
+    before = torch.are_deterministic_algorithms_enabled()
+    flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
-    torch.use_deterministic_algorithms(before[0])
-    torch.backends.cuda.matmul.allow_tf32 = before[1]
+    torch.use_deterministic_algorithms(before)
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = flags
 
 
 @pytest.mark.usefixtures("_settings_restored")
@@ -56,6 +57,14 @@ def test_ranks_of_a_node_share_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch)
     assert str(device_of_rank("cuda", 3)) == "cuda:1"
     assert torch.are_deterministic_algorithms_enabled()
     assert str(device_of_rank("cpu", 1)) == "cpu"
+
+
+@pytest.mark.usefixtures("_settings_restored")
+def test_tf32_is_used_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for tf32 in (True, False):
+        device_of_rank("auto", 0, tf32=tf32)
+        assert torch.backends.cuda.matmul.allow_tf32 is torch.backends.cudnn.allow_tf32 is tf32
 
 
 def test_without_a_gpu_auto_is_the_processor_and_cuda_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
