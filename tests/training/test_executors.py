@@ -13,6 +13,7 @@ from hpcfsl.models.split import SplitModel, split
 from hpcfsl.training.evaluation import evaluate
 from hpcfsl.training.executors import choose_executor, describe, make_executor, train_group
 from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.updates import FirstUpdates, LocalData
 
 CPU = torch.device("cpu")
@@ -238,3 +239,8 @@ class TestChoice:
         with pytest.raises(ConfigError) as error:
             choose_executor(zoo_model("mlp"), TrainingSettings(**settings), CPU)
         assert error.value.key == key
+
+    def test_graphs_of_what_cannot_be_stacked_are_refused(self) -> None:
+        settings = TrainingSettings(executor="stacked", cuda_graphs=True)
+        with pytest.raises(ConfigError, match=r"training\.cuda_graphs = True: cannot record this model \(torch\.fx"):
+            make_stacked(zoo_model("branching"), settings, CPU)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
@@ -22,7 +23,11 @@ __all__ = ["StackedExecutor", "make_stacked"]
 def make_stacked(
     model: SplitModel, settings: TrainingSettings, device: torch.device
 ) -> StackedExecutor | OneByOneExecutor:
-    """Return the executor that stacks as much as the model allows: its layers, by `torch.func`, or nothing."""
+    """Return the executor that stacks as much as the model allows: its layers, by `torch.func`, or nothing.
+
+    Raises:
+        ConfigError: CUDA graphs are asked for, and the model can only be trained one by one.
+    """
     try:
         step = GraphStep(model, settings, device)
         try_step(step, model, device)
@@ -35,4 +40,6 @@ def make_stacked(
         return StackedExecutor(model, settings, device, functional, detail=f"by torch.func: {reason}")
     except UnstackableError as error:
         reason = f"{reason}; by torch.func: {error}"
+    if settings.cuda_graphs:
+        raise ConfigError("training.cuda_graphs", True, f"cannot record this model ({reason}); use false")
     return OneByOneExecutor(model, settings, device, detail=f"not stacked: {reason}")
