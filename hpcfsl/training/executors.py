@@ -21,7 +21,7 @@ from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.staging import Stager
-from hpcfsl.training.updates import FirstUpdates, LocalData, concatenate
+from hpcfsl.training.updates import FirstUpdates, LocalData, gather
 
 UNKNOWN = 1 << 40
 """Samples of the largest client where nobody counted."""
@@ -110,7 +110,8 @@ def train_group(
     if executor.whole_groups:
         return executor.train(start, data, seed=seed, round=round)
     pieces = Stager(start.device).chunks(data, chunk)
-    return concatenate([executor.train(start, piece, seed=seed, round=round) for piece in pieces])
+    trained = (executor.train(start, piece, seed=seed, round=round) for piece in pieces)
+    return gather(trained, len(data.clients))
 
 
 def _has_convolutions(model: SplitModel) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -91,18 +92,24 @@ def empty_updates(count: int, size: int) -> torch.Tensor:
     return torch.from_numpy(np.empty((count, size), np.float32))
 
 
-def concatenate(parts: list[FirstUpdates]) -> FirstUpdates:
-    """Return the chunks of one group as one, in order."""
-    if len(parts) == 1:
-        return parts[0]
-    chunks = [part.updates for part in parts]
-    on_cpu = chunks[0].device.type == "cpu"
-    whole = empty_updates(sum(map(len, chunks)), chunks[0].shape[1]) if on_cpu else None
+def gather(parts: Iterable[FirstUpdates], total: int) -> FirstUpdates:
+    """Return the chunks of a group of `total` clients as one, in order, holding one chunk's updates twice at most."""
+    gathered: list[FirstUpdates] = []
+    updates, place = torch.empty(0), 0
+    for part in parts:
+        count = len(part.clients)
+        if count == total:
+            return part
+        if not gathered:
+            updates = part.updates.new_empty(total, part.updates.shape[1])
+        updates[place : place + count] = part.updates
+        place += count
+        gathered.append(replace(part, updates=part.updates.new_empty(0)))
     return FirstUpdates(
-        clients=np.concatenate([part.clients for part in parts]),
-        updates=torch.cat(chunks, out=whole),
-        samples=np.concatenate([part.samples for part in parts]),
-        steps=np.concatenate([part.steps for part in parts]),
-        loss_first=np.concatenate([part.loss_first for part in parts]),
-        loss_last=np.concatenate([part.loss_last for part in parts]),
+        clients=np.concatenate([part.clients for part in gathered]),
+        updates=updates,
+        samples=np.concatenate([part.samples for part in gathered]),
+        steps=np.concatenate([part.steps for part in gathered]),
+        loss_first=np.concatenate([part.loss_first for part in gathered]),
+        loss_last=np.concatenate([part.loss_last for part in gathered]),
     )
