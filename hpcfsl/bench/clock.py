@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +11,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from hpcfsl.bench.processes import GATE
 from hpcfsl.parallel.communicator import Communicator
 
 _MOST_ROUNDS = 100_000
+_POLL_SECONDS = 0.001
 
 
 def time_rounds(
@@ -29,8 +32,8 @@ def time_rounds(
     """
     for _ in range(warmup):
         one_round()
-    communicator.barrier()
     announce(communicator.rank == 0)
+    communicator.barrier()
     marks = [time.monotonic()]
     for done in range(1, _MOST_ROUNDS + 1):
         one_round()
@@ -43,9 +46,13 @@ def time_rounds(
 
 
 def announce(root: bool) -> None:
-    """Tell the driver that the timed rounds begin."""
-    if root:
-        print(json.dumps({"event": "start"}), flush=True)
+    """Tell the driver that the timed rounds can begin; wait for the processes that begin with us, if there are any."""
+    if not root:
+        return
+    print(json.dumps({"event": "start"}), flush=True)
+    gate = os.environ.get(GATE)
+    while gate and not Path(gate).exists():
+        time.sleep(_POLL_SECONDS)
 
 
 def tell(result: dict[str, Any]) -> None:

@@ -1,12 +1,14 @@
 """Starting processes side by side and reading what they say: one JSON object a line on standard output.
 
 A worker prints `{"event": "start"}` when its timed rounds begin and `{"event": "result", ...}` when they are over;
-other lines are noise of libraries and are passed over. At the two events of the first process the energy counters of
-the processor are read, where the machine lets us.
+other lines are noise of libraries and are passed over. Processes that should work at the same time but know nothing of
+each other wait between the two for a file, which appears once all are there. At the two events of the first process the
+energy counters of the processor are read, where the machine lets us.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,14 +17,20 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from hpcfsl.errors import UserError, one_line
 
+GATE = "HPCFSL_BENCH_GATE"
+"""The environment variable that names the file to wait for."""
+
 _POWERCAP = Path("/sys/class/powercap")
+_POLL_SECONDS = 0.01
+_READER_SECONDS = 10.0
 # What a launcher leaves in the environment of the ranks it starts; ours must not take themselves for some of those.
 _LAUNCHERS = ("OMPI_", "PMI", "PMIX_", "PRTE_", "PALS_", "SLURM_", "PFL_")
 
@@ -92,34 +100,48 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_together(name: str, commands: tuple[Command, ...], *, seconds: float) -> Finished:
+def run_together(name: str, commands: tuple[Command, ...], *, seconds: float, gate: bool = False) -> Finished:
     """Start processes side by side, wait for all, and return their results.
 
     Args:
         name: What errors call them.
         commands: What to start.
         seconds: How long they may take.
+        gate: Whether they wait for each other before the timed rounds; workers of ours do.
 
     Raises:
         BenchmarkError: One could not be started, failed, took too long, or said nothing; names the last error line.
     """
-    running: list[_Running] = []
-    try:
+    with contextlib.ExitStack() as held:
+        path = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="hpcfsl-bench-"))) / "gate"
+        running: list[_Running] = []
         for command in commands:
-            running.append(_Running(name, command, first=not running))
-        for process in running:
-            process.wait(seconds)
-    finally:
-        for process in running:
-            process.kill()
-    return Finished(results=tuple(process.result() for process in running), joules=running[0].joules())
+            environment = {**command.environment, **({GATE: str(path)} if gate else {})}
+            running.append(_Running(name, replace(command, environment=environment), first=not running))
+            held.callback(running[-1].close)
+        _wait_for_all(name, running, path, time.monotonic() + seconds)
+        return Finished(results=tuple(process.result() for process in running), joules=running[0].joules())
+
+
+def _wait_for_all(name: str, running: list[_Running], gate: Path, deadline: float) -> None:
+    """Wait until all have ended, or one has failed; open the gate once all have started."""
+    while any(process.runs() for process in running):
+        if any(process.failed() for process in running):
+            break  # the others may wait for it for ever
+        if time.monotonic() > deadline:
+            raise BenchmarkError(f"{name}: not done in time; its last words: {running[0].last_error()}")
+        if not gate.exists() and all(process.started for process in running):
+            gate.touch()
+        time.sleep(_POLL_SECONDS)
+    for process in sorted(running, key=lambda process: not process.failed()):
+        process.result()
 
 
 class _Running:
     """A started process, with a thread that reads what it prints."""
 
     def __init__(self, name: str, command: Command, *, first: bool) -> None:
-        self._name, self._first = name, first
+        self._name, self._first, self.started = name, first, False
         self._energy: dict[str, float | None] = {}
         self._result: dict[str, Any] | None = None
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
@@ -135,29 +157,34 @@ class _Running:
                 start_new_session=True,
             )
         except OSError as error:
+            self._errors.close()
             raise BenchmarkError(one_line(f"{name}: cannot start {command.argv[0]}: {error}")) from None
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
 
-    def wait(self, seconds: float) -> None:
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise BenchmarkError(f"{self._name}: not done after {seconds:.0f} s") from None
-        self._reader.join(10)
+    def runs(self) -> bool:
+        return self._process.poll() is None
 
-    def kill(self) -> None:
-        """End the process and everything it started, if it still runs."""
-        if self._process.poll() is None:
+    def failed(self) -> bool:
+        return bool(self._process.poll())
+
+    def close(self) -> None:
+        """End the process and everything it started, if it still runs, and let go of its output."""
+        if self.runs():
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+        self._reader.join(_READER_SECONDS)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._errors.close()
 
     def result(self) -> dict[str, Any]:
-        code = self._process.returncode
+        code = self._process.wait()
+        self._reader.join(_READER_SECONDS)
         if code or self._result is None:
             why = f"ended with status {code}" if code else "said nothing"
-            raise BenchmarkError(one_line(f"{self._name}: {why}: {self._last_error()}"))
+            raise BenchmarkError(one_line(f"{self._name}: {why}: {self.last_error()}"))
         return self._result
 
     def joules(self) -> float | None:
@@ -169,10 +196,12 @@ class _Running:
             said = _parse(line)
             if said.get("event") in ("start", "result") and self._first:
                 self._energy[said["event"]] = read_energy()
+            self.started = self.started or said.get("event") == "start"
             if said.get("event") == "result":
                 self._result = said
 
-    def _last_error(self) -> str:
+    def last_error(self) -> str:
+        """Return the line of the error output that says most."""
         self._errors.seek(0)
         lines = [line for line in self._errors.read().decode(errors="replace").splitlines() if line.strip()]
         # A launcher's own words come last; the program's error is the last line that names one.

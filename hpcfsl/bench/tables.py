@@ -94,12 +94,12 @@ def footnote(report: Row) -> str:
     machine, settings = report["machine"], report["settings"]
     versions = ", ".join(f"{name} {number}" for name, number in _versions(report).items())
     peaks = {cores: rate for result in report["results"] for cores, rate in _peaks(result).items()}
-    gemm = "; ".join(f"{rate / 1e9:,.0f} GFLOP/s in {cores} processes" for cores, rate in sorted(peaks.items()))
+    gemm = ", ".join(f"{rate / 1e9:,.0f} on {cores} cores" for cores, rate in sorted(peaks.items()))
     parts = [
         f"{machine['processor']}, {machine['cores']} cores, kernels {machine['instruction_set']}",
         versions,
-        f"{settings['repeats']} repeats, rounds timed for {settings['seconds']:g} s each",
-        f"matrix product {gemm}" if gemm else "",
+        f"repeats {settings['repeats']}, of {settings['seconds']:g} s each or more",
+        f"GFLOP/s of the matrix product: {gemm}" if gemm else "",
         "energy not readable" if not report["energy_readable"] else "",
     ]
     return "; ".join(part for part in parts if part) + "."

@@ -64,7 +64,9 @@ def _empty_row(contender: Contender) -> Row:
 
 def _one_turn(contender: Contender, request: Request) -> Row:
     started = replace(request, started=time.monotonic())
-    finished = run_together(contender.name, contender.commands(started), seconds=MOST_SECONDS)
+    finished = run_together(
+        contender.name, contender.commands(started), seconds=MOST_SECONDS, gate=contender.independent
+    )
     first = finished.results[0]
     series = {
         "rate": _rate(contender, finished),

@@ -103,7 +103,8 @@ class Images:
 PEERS = ("pfl", "flower")
 _LENET, _DIGITS = Images(shape=(1, 28, 28)).table(), Images(shape=(1, 8, 8)).table()
 _CIFAR = Images(shape=(3, 32, 32)).table()
-_TEXT = {"source": "next-character", "characters": 90, "positions": 80, "test_samples": 100}
+_CIFAR_CNN = {"name": "cifar-cnn", "dropout1": 0.25, "dropout2": 0.5}
+_TEXT = {"source": "synthetic-text", "symbols": 90, "positions": 80, "test_samples": 100}
 
 _ALL = (
     Workload(
@@ -115,8 +116,8 @@ _ALL = (
         peers=PEERS,
     ),
     Workload(name="lenet", title="LeNet-5", data=_LENET, model={"name": "lenet5"}, cohort=100, peers=PEERS),
-    Workload(name="cifar", title="CIFAR CNN", data=_CIFAR, model={"name": "cifar-cnn"}, cohort=50, peers=("pfl",)),
-    Workload(name="gru", title="GRU next-character", data=_TEXT, model={"name": "gru"}, cohort=50, peers=("pfl",)),
+    Workload(name="cifar", title="CIFAR CNN", data=_CIFAR, model=_CIFAR_CNN, cohort=50, peers=("pfl",)),
+    Workload(name="gru", title="GRU next-character", data=_TEXT, model={"name": "gru-lm"}, cohort=50, peers=("pfl",)),
     Workload(
         name="digits",
         title="digits CNN, whole method",
