@@ -23,6 +23,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hpcfsl_engine_bytes": (_L, (_P,)),
     "hpcfsl_engine_times": (_L, (_P, _P)),
     "hpcfsl_engine_free": (None, (_P,)),
+    "hpcfsl_shuffle": (_I, (_P, _P, _L, _L, _P, ctypes.c_uint32, ctypes.c_uint32, _P)),
     # Over a group's updates: rows, stride, count and size first.
     "hpcfsl_row_squares": (None, (_P, _L, _L, _L, _P)),
     "hpcfsl_perturb_rows": (None, (_P, _L, _L, _L, _P, _F, _P, _P, ctypes.c_uint32, _P)),

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcfsl.training.batches import _orders as shuffle_obviously
 from hpcfsl.training.batches import epoch_orders, num_steps
 
 counts_lists = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -52,3 +55,10 @@ def test_every_place_is_equally_likely() -> None:
 def test_number_of_steps() -> None:
     found = num_steps(np.array([1, 4, 5, 8, 9]), batch_size=4, epochs=3)
     assert found.tolist() == [3, 3, 6, 6, 9]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.integers(0, 2**31))
+def test_the_kernel_shuffles_as_the_obvious_version_does(counts: list[int], seed: int, client: int) -> None:
+    arguments: dict[str, Any] = {"seed": seed, "round": 3, "clients": client + np.arange(len(counts)), "epoch": 2}
+    wanted = shuffle_obviously(np.array(counts), **arguments)
+    assert epoch_orders(np.array(counts), **arguments).tolist() == wanted.tolist()

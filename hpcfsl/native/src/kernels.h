@@ -3,6 +3,7 @@
 
 #include "engine.h"
 #include "noise.h"
+#include "orders.h"
 
 namespace ISA {
 extern const Kernels kernels;
@@ -11,5 +12,6 @@ const Kernels kernels = {
     /*lanes=*/kLanes,
     /*columns=*/&columns::kernels,
     /*make_engine=*/make_engine,
+    /*shuffle=*/shuffle,
 };
 }  // namespace ISA

@@ -61,6 +61,11 @@ EXPORT int64_t hpcfsl_engine_bytes(void *engine) { return static_cast<Engine *>(
 EXPORT int64_t hpcfsl_engine_times(void *engine, double *seconds) { return static_cast<Engine *>(engine)->times(seconds); }
 EXPORT void hpcfsl_engine_free(void *engine) { delete static_cast<Engine *>(engine); }
 
+EXPORT int hpcfsl_shuffle(const int64_t *counts, const int64_t *clients, long num_clients, long longest,
+                          const uint32_t *key, uint32_t round, uint32_t lane, int64_t *orders) {
+    return chosen->shuffle(counts, clients, num_clients, longest, key, round, lane, orders);
+}
+
 // Functions over a group's updates: see columns.h and noise.h.
 EXPORT void hpcfsl_row_squares(const float *rows, long stride, long count, long size, double *squares) {
     chosen->columns->row_squares(rows, stride, count, size, squares);

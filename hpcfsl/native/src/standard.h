@@ -2,6 +2,7 @@
 // of an inline function that the linker keeps for everybody.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -66,4 +67,5 @@ struct Kernels {
     const ColumnKernels *columns;
     // Return an engine for a program (`engine.h` has its format), or null where memory does not suffice.
     Engine *(*make_engine)(const int64_t *program);
+    int (*shuffle)(const int64_t *, const int64_t *, long, long, const uint32_t *, uint32_t, uint32_t, int64_t *);
 };
