@@ -55,6 +55,9 @@ class RunSettings(Settings):
     """Commit trace and checkpoint at least every so many rounds."""
     checkpoint_seconds: float = execution(600.0, gt=0)
     """Commit at the end of the first round after so many seconds."""
+    hold_mib: float = execution(1024.0, ge=0)
+    """Uploads that a rank holds in memory while they wait for all groups' scores (`threshold.scope = "pooled"`); more
+    of them wait in a scratch file in the folder that TMPDIR names, else in the run folder."""
     deadline_seconds: float = execution(1800.0, gt=0)
     """A phase of a round that takes longer is taken for stuck: every thread's stack is printed and the rank ends."""
 

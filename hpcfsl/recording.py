@@ -5,7 +5,6 @@ Layer 4. Each rank makes the rows of its own groups; root gathers and orders the
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import socket
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.config import result_settings
 from hpcfsl.evaluation import Evaluation
 from hpcfsl.group import GroupStatus, SummedGroup
 from hpcfsl.privacy.perturbation import row_norms
@@ -88,7 +86,7 @@ def participation_rows(world: World, group: SummedGroup, round: int) -> Rows:
         "bytes_labels_up": wire.labels_up,
         "bytes_model_up": wire.model_up,
         "bytes_model_down": wire.model_down,
-        "settings_hash": np.full(count, settings_hash(world), np.uint64),
+        "settings_hash": np.full(count, world.settings_hash, np.uint64),
         "update_hash": scored.fingerprints.hashes,
         "sketch": scored.fingerprints.sketches,
     }
@@ -128,7 +126,7 @@ def client_rows(world: World, group: SummedGroup, round: int) -> Rows:
     return {
         "client": clients[new],
         "first_round": np.full(int(new.sum()), round, np.int32),
-        "owner": np.array([world.population.owner(int(client)) for client in clients[new]], np.int64),
+        "owner": np.array([world.population.owner(client) for client in clients[new].tolist()], np.int64),
         "attacker": world.is_ever_attacker(clients[new]).astype(np.int8),
         "num_train": group.scored.first.samples[new],
         "num_test": world.population.test_counts(clients[new]),
@@ -213,11 +211,6 @@ def event_row(round: int, kind: str, text: str) -> Rows:
 def wire_bytes(world: World, group: SummedGroup) -> WireBytes:
     """Return the bytes between a group's clients and its servers in this round."""
     return world.config.protocol.wire_bytes(world.model, group.scored.first.samples, world.config.training.local_epochs)
-
-
-def settings_hash(world: World) -> int:
-    """Return the hash of the settings that clients train under."""
-    return int.from_bytes(hashlib.sha256(result_settings(world.config).encode()).digest()[:8], "little")
 
 
 def model_hash(state: State) -> int:

@@ -5,8 +5,10 @@ Layer 4. `run_round` reads like the description: divide, train, score, exclude, 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.aggregate import GroupMasses
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
+from hpcfsl.holding import MIB, HeldGroup, Holding
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
@@ -66,7 +69,7 @@ class Outcome:
 
 
 def run_round(
-    world: World, state: State, round: int, watch: Stopwatch, sink: Sink | None = None
+    world: World, state: State, round: int, watch: Stopwatch, sink: Sink | None = None, scratch: Path | None = None
 ) -> tuple[State, Outcome]:
     """Collective. Run one round; return the state after it and what happened.
 
@@ -76,10 +79,16 @@ def run_round(
         round: The round.
         watch: Times the phases.
         sink: Shown each of this rank's groups while its clients' uploads are still held.
+        scratch: Folder for uploads that wait and do not fit into memory; the system's own for such files by default.
+
+    Raises:
+        UserError: Waiting uploads cannot be written to that folder.
     """
     plan = plan_round(world, round)
     scored = _train_and_score(world, state, plan, round, watch)
-    groups = _exclude_and_sum(world, state, scored, watch, sink)
+    budget = int(world.config.run.hold_mib * MIB)
+    with Holding(budget, scratch or Path(tempfile.gettempdir())) as holding:
+        groups = _exclude_and_sum(world, state, scored, watch, sink, holding)
     with watch.phase("gather"):
         masses = _gather_masses(world, groups, len(plan.groups))
         state = _remember(world, state, groups, round)
@@ -110,28 +119,54 @@ def _train_and_score(world: World, state: State, plan: Plan, round: int, watch: 
 
 
 def _exclude_and_sum(
-    world: World, state: State, scored: Iterable[ScoredGroup], watch: Stopwatch, sink: Sink | None
+    world: World,
+    state: State,
+    scored: Iterable[ScoredGroup],
+    watch: Stopwatch,
+    sink: Sink | None,
+    holding: Holding,
 ) -> tuple[SummedGroup, ...]:
     scope, pool = world.config.threshold.scope, None
     if scope == "pooled":
-        # Every group has to be scored before any can be summed, so this rank holds the uploads of all its groups.
-        scored = list(scored)
-        with watch.phase("gather"):
-            parts = world.communicator.gather_all([(group.group, group.scores.credit) for group in scored])
-        pool = _in_group_order([pair for part in parts for pair in part])
-    summed = []
-    for group in scored:
+        held, pool = _wait_for_all(world, scored, watch, holding)
+        scored = _release(held, watch, holding)
+
+    def finish(group: ScoredGroup) -> SummedGroup:
         seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
         with watch.phase("score"):
             done = exclude_and_sum(world, group, seen)
         if sink is not None:
             sink(done)
-        summed.append(_without_uploads(done))
-    return tuple(summed)
+        return _without_uploads(done)
+
+    # Not a loop, whose variable would keep a group's uploads while the next group trains.
+    return tuple(map(finish, scored))
 
 
-def _in_group_order(pairs: list[tuple[int, NDArray[np.float64]]]) -> NDArray[np.float64]:
-    return np.concatenate([scores for _, scores in sorted(pairs, key=lambda pair: pair[0])])
+def _wait_for_all(
+    world: World, scored: Iterable[ScoredGroup], watch: Stopwatch, holding: Holding
+) -> tuple[list[HeldGroup], NDArray[np.float64]]:
+    """Collective. Return this rank's groups and the scores of all groups, once every group is scored."""
+
+    def hold(group: ScoredGroup) -> HeldGroup:
+        with watch.phase("other"):
+            return holding.put(group)
+
+    held = list(map(hold, scored))
+    mine = [(each.scored.group, each.scored.scores.credit) for each in held]
+    with watch.phase("gather"):
+        parts = world.communicator.gather_all(mine)
+    pairs = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
+    return held, np.concatenate([credit for _, credit in pairs])
+
+
+def _release(held: list[HeldGroup], watch: Stopwatch, holding: Holding) -> Iterator[ScoredGroup]:
+    """Yield the groups in the order that they came, and forget each once it is handed out."""
+    held.reverse()
+    while held:
+        with watch.phase("other"):
+            group = [holding.get(held.pop())]
+        yield group.pop()
 
 
 def _without_uploads(summed: SummedGroup) -> SummedGroup:

@@ -22,6 +22,7 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import RunFolderError
 from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
+from hpcfsl.holding import scratch_folder
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.provenance import provenance
 from hpcfsl.recording import Rows, event_row, merge_rows, model_hash, rank_row, record_round
@@ -113,6 +114,7 @@ class RoundLoop:
         listener: Listener | None,
     ) -> None:
         self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
+        self._scratch = scratch_folder(folder.path)
         self._root = world.communicator.rank == 0
         self._next, self._state = _start(world, loaded)
         self._segment_start, self._committed_at = self._next, time.monotonic()
@@ -137,7 +139,9 @@ class RoundLoop:
     def one_round(self) -> None:
         """Collective. Run the next round, test the model, record."""
         started = time.perf_counter()
-        self._state, outcome = run_round(self._world, self._state, self._next, self._watch, self._record_clients)
+        self._state, outcome = run_round(
+            self._world, self._state, self._next, self._watch, self._record_clients, self._scratch
+        )
         with self._watch.phase("evaluate"):
             evaluation = evaluate_round(self._world, self._state.weights, self._next)
         with self._watch.phase("record"):

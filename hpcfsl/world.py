@@ -6,13 +6,15 @@ attackers, the ranks. A user's own module or data take the place of the configur
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.config import Config
+from hpcfsl.config import Config, result_settings
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
 from hpcfsl.data.population import Population
@@ -50,6 +52,11 @@ class World:
     device: torch.device
     attackers: NDArray[np.int64]
     mean_samples: float
+
+    @cached_property
+    def settings_hash(self) -> int:
+        """First 64 bits of the sha256 of the settings that bear on the result."""
+        return int.from_bytes(hashlib.sha256(result_settings(self.config).encode()).digest()[:8], "little")
 
     def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
         """Return which of `clients` attack in a round, bool [clients]."""

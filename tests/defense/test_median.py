@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcfsl.defense.median import BLOCK, _comparators, _merge_exchange, coordinate_median
+from hpcfsl.defense.median import BLOCK, _comparators, _merge_exchange, coordinate_median, median_of
 
 
 def sorted_median(updates: torch.Tensor) -> torch.Tensor:
@@ -49,3 +49,10 @@ def test_middle_two_of_the_largest_numbers_do_not_overflow() -> None:
 
 def test_no_coordinates_have_no_median() -> None:
     assert coordinate_median(torch.zeros(3, 0)).shape == (0,)
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=9))
+def test_median_of_a_few_numbers_is_numpys(values: list[float]) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.array_equal(median_of(np.array(values)), np.median(values), equal_nan=True)
+        assert np.isnan(median_of(np.array([*values, np.nan])))

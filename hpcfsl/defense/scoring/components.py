@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.defense.median import median_of
 from hpcfsl.defense.scoring.evidence import Evidence
 from hpcfsl.defense.scoring.score import RATIO_CAP, Score, over_median, scores
 
@@ -78,9 +79,10 @@ def norm(evidence: Evidence) -> NDArray[np.float64]:
 
 def duplicate(evidence: Evidence) -> NDArray[np.float64]:
     """Return the group's median nearest-neighbour distance over the client's own, at most `RATIO_CAP`, [clients]."""
-    pairs = evidence.pair_distances + np.diag(np.full(len(evidence.norms), np.inf))
+    pairs = evidence.pair_distances
+    np.fill_diagonal(pairs, np.inf)
     nearest = pairs.min(axis=1)
-    usual = float(np.median(nearest))
+    usual = median_of(nearest)
     if usual == 0.0:
         return np.ones(len(nearest))
     return np.asarray(usual / np.maximum(nearest, usual / RATIO_CAP))

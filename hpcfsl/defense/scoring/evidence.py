@@ -44,7 +44,7 @@ class Evidence:
     @property
     def center_distances(self) -> NDArray[np.float64]:
         """Distance of each update to the coordinate median, [clients]."""
-        return np.sqrt(np.diag(self.gram))
+        return np.sqrt(np.diagonal(self.gram))
 
     @property
     def center_cosines(self) -> NDArray[np.float64]:
@@ -56,7 +56,8 @@ class Evidence:
     @property
     def pair_distances(self) -> NDArray[np.float64]:
         """Distance between each two updates, [clients, clients]; exactly 0 between copies."""
-        lengths = np.diag(self.gram)[:, None] + np.diag(self.gram)[None, :]
+        square = np.diagonal(self.gram)
+        lengths = square[:, None] + square[None, :]
         square = lengths - 2.0 * self.gram
         # Copies cancel but for rounding, and what rounding leaves must not be compared with anything.
         return np.sqrt(np.where(square > _COPY * lengths, square, 0.0))

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.defense.median import median_of
 from hpcfsl.defense.scoring.evidence import Evidence, collect_evidence
 from hpcfsl.models.layout import Layout
 from hpcfsl.settings import Registry, Settings
@@ -86,7 +87,7 @@ def score_group(
 
 def over_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return values over their median, at most `RATIO_CAP`; all ones where they are all zero, as equals are."""
-    median = float(np.median(values))
+    median = median_of(values)
     if median > 0:
         with np.errstate(over="ignore"):  # over a denormal median; the cap takes care of it
             return np.minimum(values / median, RATIO_CAP)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.defense.median import median_of
 from hpcfsl.defense.threshold.threshold import Threshold, thresholds
 
 # Makes the median absolute deviation estimate a normal distribution's standard deviation.
@@ -31,8 +32,8 @@ class MedianDeviation(Threshold):
 
     def compute(self, scores: NDArray[np.float64]) -> float:
         """Return the threshold."""
-        median = float(np.median(scores))
-        deviation = float(np.median(np.abs(scores - median)))
+        median = median_of(scores)
+        deviation = median_of(np.abs(scores - median))
         return median + self.k * _NORMAL * max(deviation, self.floor * median)
 
 
