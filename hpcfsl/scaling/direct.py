@@ -1,0 +1,79 @@
+"""Rates that a run on a few ranks is too small to show, measured by calling the program's own functions.
+
+Layer 4. With a thousand groups the distances between all of them are work of their own; with 32 they drown in the rest.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from hpcfsl.aggregate.geometry import BLOCK, Slices, pair_distances
+from hpcfsl.aggregate.rules import GeometricMedian
+from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.scaling.network import Amounts
+from hpcfsl.scaling.nnls import least_squares
+
+_GROUPS = (16, 48, 128)
+_REPEATS = 3
+
+
+def measure_directly() -> dict[str, float]:
+    """Return the seconds of `object` and of the `geometry` amounts, in about a second."""
+    torch.set_num_threads(1)
+    return {"object": _object_seconds(), **_distance_rates(), **_median_rates()}
+
+
+def seconds_of(action: Callable[[], object]) -> float:
+    """Return the least seconds of a few calls; the first call is not counted."""
+    action()
+    found = []
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        action()
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _object_seconds() -> float:
+    """Return what unpacking one rank's part of a gathered list takes."""
+    part = [(number, np.zeros(10), np.zeros(10), np.zeros(10)) for number in range(2)]
+    packed = [pickle.dumps(part)] * 100
+    return seconds_of(lambda: [pickle.loads(each) for each in packed]) / 100
+
+
+def _distance_rates() -> dict[str, float]:
+    amounts, seconds = [], []
+    for groups in _GROUPS:
+        points = torch.randn(groups, BLOCK)
+        slices, anchor = Slices(rows=points, start=0, size=BLOCK), torch.zeros(BLOCK)
+        seconds.append(seconds_of(lambda s=slices, a=anchor: pair_distances(s, a, SerialCommunicator())))  # type: ignore[misc]
+        amounts.append(Counter({"geometry.element": float(groups * BLOCK), "geometry.flop": 2.0 * groups**2 * BLOCK}))
+    matrix = np.ones((_GROUPS[-1], _GROUPS[-1]))
+    packed, total = pickle.dumps(matrix), np.zeros_like(matrix)
+    entry = seconds_of(lambda: np.add(total, pickle.loads(packed), out=total)) / matrix.size
+    return {**_fitted(amounts, seconds), "geometry.entry": entry}
+
+
+def _median_rates() -> dict[str, float]:
+    """Return the rates of the geometric median of points whose distances are known."""
+    amounts: list[Amounts] = []
+    seconds = []
+    for groups in _GROUPS:
+        points = np.random.default_rng(groups).normal(size=(groups, 64)) * np.linspace(0.5, 2, groups)[:, None]
+        between = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+        distances = np.pad(between, ((0, 1), (0, 1)))
+        masses = np.full(groups, 1 / groups)
+        seconds.append(seconds_of(lambda d=distances, m=masses: GeometricMedian().weigh(m, d)))  # type: ignore[misc]
+        amounts.append(Counter({"geometry.round": 1.0, "geometry.pair": float(groups**2)}))
+    return _fitted(amounts, seconds)
+
+
+def _fitted(amounts: list[Amounts], seconds: list[float]) -> dict[str, float]:
+    found = np.array(seconds)
+    return least_squares(amounts, found, found)

@@ -1,0 +1,192 @@
+"""`hpcfsl estimate`: what a run will take, before it is run.
+
+Layer 4. Time is the cost model's with rates that are measured on the spot; memory and files are counted; both are
+held against what this machine has.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcfsl.bench.processes import num_cores
+from hpcfsl.config import Config
+from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.scaling.calibrate import assumed_rates, measured_rates, shipped_rates
+from hpcfsl.scaling.cluster import Cluster
+from hpcfsl.scaling.memory import available_bytes, predict_memory
+from hpcfsl.scaling.model import Prediction, Rates, predict, reduce_amounts
+from hpcfsl.scaling.model import geometry_amounts as geometry
+from hpcfsl.scaling.network import Amounts
+from hpcfsl.scaling.sizes import Sizes, predict_sizes
+from hpcfsl.scaling.workload import Workload, of_world
+from hpcfsl.world import World, build_world
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked.
+
+    Attributes:
+        ranks: Ranks of the run.
+        ranks_per_node: Ranks of a node; None for all of them.
+        measure: Whether to train a few clients first.
+        gflops: Speed of a core where nothing is measured, 1e9 operations a second.
+        out: A folder on the disk that the run will write to.
+    """
+
+    ranks: int = 1
+    ranks_per_node: int | None = None
+    measure: bool = True
+    gflops: float = 10.0
+    out: Path = Path()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a run will take.
+
+    Attributes:
+        executor: What will train the clients.
+        parameters: Of the model.
+        clients: Clients of the first round.
+        groups: Its groups.
+        rounds: Rounds in all.
+        cluster: Where it will run.
+        round: Seconds of a round, by stage and by cause.
+        memory: Bytes of the rank that needs most, by purpose.
+        sizes: Bytes of the run folder.
+        network_bytes: Bytes a round that a rank sends to others, by purpose.
+        simulated_bytes: Bytes a round that clients and groups would send and receive, by direction.
+        warnings: What will not work or not pay, one sentence each.
+    """
+
+    executor: str
+    parameters: int
+    clients: int
+    groups: int
+    rounds: int
+    cluster: Cluster
+    round: Prediction
+    memory: Mapping[str, float]
+    sizes: Sizes
+    network_bytes: Mapping[str, float]
+    simulated_bytes: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of all rounds."""
+        return self.rounds * self.round.seconds
+
+    def tree(self) -> dict[str, Any]:
+        """Return everything as plain values, for JSON."""
+        plain = asdict(self)
+        plain["cluster"].pop("saturating_ranks")
+        return {
+            **plain,
+            "seconds": self.seconds,
+            "round_seconds": self.round.seconds,
+            "memory_bytes": sum(self.memory.values()),
+            "folder_bytes": self.sizes.total,
+        }
+
+
+def estimate(config: Config, request: Request) -> Estimate:
+    """Return what a run of a configuration will take; builds its data and model, and trains a few clients.
+
+    Raises:
+        UserError: The configuration cannot be run.
+    """
+    world = build_world(config, SerialCommunicator())
+    work, cluster = of_world(world), _cluster(request)
+    # Before anything is trained, so that the process is what a rank is before its first round.
+    sizes = predict_sizes(world, request.ranks)
+    memory = predict_memory(world, work, request.ranks, sizes)
+    rates = _rates(world, work, request)
+    round = predict(work, cluster, rates)
+    space = _space_warnings(work, request, cluster, memory, sizes)
+    warnings = (*space, *_time_warnings(world, work, cluster, round, sizes))
+    return Estimate(
+        executor=world.executor.name,
+        parameters=work.params,
+        clients=int(work.clients.sum()),
+        groups=work.groups,
+        rounds=config.run.rounds,
+        network_bytes=_network_bytes(work, cluster),
+        simulated_bytes=_simulated_bytes(world, work),
+        cluster=cluster,
+        round=round,
+        memory=memory,
+        sizes=sizes,
+        warnings=warnings,
+    )
+
+
+def _cluster(request: Request) -> Cluster:
+    return Cluster(
+        ranks=request.ranks, ranks_per_node=request.ranks_per_node or request.ranks, cores_per_node=num_cores()
+    )
+
+
+def _rates(world: World, work: Workload, request: Request) -> Rates:
+    shipped = shipped_rates()
+    if request.measure:
+        return measured_rates(world, work, shipped)
+    return assumed_rates(work, shipped, request.gflops * 1e9)
+
+
+def _network_bytes(work: Workload, cluster: Cluster) -> dict[str, float]:
+    """Return the bytes that one rank sends to other ranks in a round, by purpose."""
+    alone = Cluster(ranks=cluster.ranks, ranks_per_node=cluster.ranks, cores_per_node=cluster.ranks)
+
+    def sent(amounts: Amounts) -> float:
+        return float(amounts.get("inside.beta", 0.0))
+
+    return {"exact sum": sent(reduce_amounts(work, alone)), "rule across groups": sent(geometry(work, alone))}
+
+
+def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:
+    wire = world.config.protocol.wire_bytes(world.model, work.samples, work.epochs)
+    across = work.groups * world.config.protocol.across_bytes(world.model)
+    # The model goes once to each client; what is counted by sample is the same however clients are divided.
+    more = work.clients - 1
+    up = wire.up + more * wire.model_up
+    down = wire.down + more * wire.model_down
+    return {"up": float(up.sum() + across), "down": float(down.sum() + across)}
+
+
+def _space_warnings(
+    work: Workload, request: Request, cluster: Cluster, memory: Mapping[str, float], sizes: Sizes
+) -> Iterator[str]:
+    free, left = shutil.disk_usage(request.out).free, available_bytes()
+    needed = sum(memory.values()) * cluster.on_node
+    if sizes.total > free:
+        yield f"the run folder needs {_size(sizes.total)} and {request.out.resolve()} has {_size(free)} free"
+    if needed > left:
+        fix = "start fewer ranks on a node"
+        if memory["uploads held"] > needed / cluster.on_node / 3 and work.pooled:
+            fix = "set threshold.scope to 'group' or 'memory', so that a rank holds the uploads of one group at a time"
+        yield f"{cluster.on_node} ranks need {_size(needed)} and this machine has {_size(left)} left; {fix}"
+
+
+def _time_warnings(world: World, work: Workload, cluster: Cluster, round: Prediction, sizes: Sizes) -> Iterator[str]:
+    if cluster.ranks > work.groups:
+        idle = cluster.ranks - work.groups
+        yield f"{idle} of {cluster.ranks} ranks get no group; make more groups or start fewer ranks"
+    if cluster.sharing > 1:
+        yield f"{cluster.on_node} ranks share {cluster.cores_per_node} cores"
+    deadline, longest = world.config.run.deadline_seconds, round.stages["train"] * cluster.ranks / work.groups
+    if longest > deadline / 2:
+        yield f"a group takes about {longest:.0f} s to train; raise run.deadline_seconds, which is {deadline:g}"
+    if round.terms["input and output"] > 0.3 * round.seconds and sizes.updates > 0:
+        yield "writing takes a third of the time; record fewer updates: trace.updates, trace.every"
+
+
+def _size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB"

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+from click.testing import CliRunner, Result
+
+import hpcfsl
+from hpcfsl.cli import main
+from hpcfsl.config import resolve
+from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.scaling import estimate as estimates
+from hpcfsl.scaling.calibrate import read_rates, shipped_rates, write_rates
+from hpcfsl.scaling.estimate import Request, estimate
+from hpcfsl.scaling.memory import predict_memory
+from hpcfsl.scaling.model import Prediction
+from hpcfsl.scaling.screen import duration, parts, size
+from hpcfsl.scaling.sizes import predict_sizes
+from hpcfsl.scaling.workload import of_world
+from hpcfsl.world import World, build_world
+
+Tree = dict[str, dict[str, Any]]
+
+FEW: Tree = {
+    "run": {"rounds": 3, "device": "cpu"},
+    "data": {"source": "synthetic", "shape": [8]},
+    "partition": {"rule": "iid", "clients": 12},
+    "model": {"name": "mlp", "hidden": [8]},
+    "groups": {"number": 3},
+}
+UNEVEN_WITH_CLIENT_UPDATES: Tree = {
+    "run": {"rounds": 12, "checkpoint_rounds": 5, "device": "cpu"},
+    "data": {"source": "synthetic", "shape": [8], "samples": 2000},
+    "partition": {"rule": "quantity", "clients": 100, "min_samples": 4},
+    "model": {"name": "mlp", "hidden": [8]},
+    "training": {"batch_size": 4},
+    "groups": {"number": 8},
+    "evaluation": {"clients_every": 2},
+    "trace": {"updates": "client", "every": 3},
+}
+SOME_TAKE_PART_HALF_PRECISION: Tree = {
+    "run": {"rounds": 20, "preset": "literal", "device": "cpu"},
+    "data": {"source": "synthetic", "shape": [64], "samples": 6000},
+    "partition": {"rule": "iid", "clients": 300},
+    "participation": {"rule": "number", "clients": 60},
+    "model": {"name": "mlp", "hidden": [100]},
+    "groups": {"number": 6},
+    "trace": {"dtype": "float16"},
+}
+CASES = [FEW, UNEVEN_WITH_CLIENT_UPDATES, SOME_TAKE_PART_HALF_PRECISION]
+
+
+def world_of(tree: Tree) -> World:
+    return build_world(resolve(tree), SerialCommunicator())
+
+
+def changed(tree: Tree, **sections: dict[str, Any]) -> Tree:
+    return {**tree, **{name: {**tree.get(name, {}), **values} for name, values in sections.items()}}
+
+
+def bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(tomli_w.dumps(FEW))
+    return path
+
+
+class TestSizes:
+    @pytest.mark.parametrize("tree", CASES, ids=["few", "client updates", "half precision"])
+    def test_within_a_tenth_of_a_real_folder(self, tree: Tree, tmp_path: Path) -> None:
+        hpcfsl.run(tree, out=tmp_path)
+        found = predict_sizes(world_of(tree), 1)
+        assert found.trace == pytest.approx(bytes_in(tmp_path / "trace"), rel=0.1)
+        assert found.updates == pytest.approx(bytes_in(tmp_path / "updates"), rel=0.1)
+        real = bytes_in(tmp_path / "trace") + bytes_in(tmp_path / "updates")
+        assert found.trace + found.updates == pytest.approx(real, rel=0.1)
+        left = bytes_in(tmp_path / "checkpoints") + bytes_in(tmp_path) - real - bytes_in(tmp_path / "checkpoints")
+        assert found.checkpoints == pytest.approx(left, rel=0.2)
+
+    def test_grows_with_rounds_as_many_as_are_too_long_to_try(self) -> None:
+        short, long = (
+            predict_sizes(world_of(changed(FEW, run={"rounds": rounds, "checkpoint_rounds": 10**6})), 1)
+            for rounds in (20_000, 40_000)
+        )
+        assert long.trace == pytest.approx(2 * short.trace, rel=0.05)
+        assert long.updates == pytest.approx(2 * short.updates, rel=0.05)
+
+    def test_nothing_recorded_takes_nothing(self) -> None:
+        assert predict_sizes(world_of(changed(FEW, trace={"updates": "none"})), 1).updates == 0
+
+
+class TestMemory:
+    def test_pooled_thresholds_hold_the_uploads_of_all_groups(self) -> None:
+        held = {}
+        for scope in ("pooled", "group"):
+            world = world_of(changed(FEW, threshold={"scope": scope}))
+            held[scope] = predict_memory(world, of_world(world), 1, predict_sizes(world, 1))["uploads held"]
+        assert held["pooled"] == pytest.approx(3 * held["group"])
+
+    def test_more_ranks_hold_fewer_uploads(self) -> None:
+        world = world_of(FEW)
+        one, three = (
+            predict_memory(world, of_world(world), ranks, predict_sizes(world, ranks))["uploads held"]
+            for ranks in (1, 3)
+        )
+        assert one == pytest.approx(3 * three)
+
+
+class TestWorkload:
+    def test_counts_of_a_round(self) -> None:
+        world = world_of(FEW)
+        work = of_world(world)
+        assert (work.groups, int(work.clients.sum())) == (3, 12)
+        assert work.params == world.model.layout.size == 8 * 8 + 8 + 8 * 10 + 10
+        assert work.sample_flops == 2 * (8 * 8 + 8 * 10)
+        assert int(work.samples.sum()) == int(world.population.train_counts(np.arange(12)).sum())
+        assert work.pooled
+        assert work.vectors == 4
+
+    @pytest.mark.parametrize(
+        ("rule", "kind"),
+        [("weighted", "weighted"), ("centred-clipping", "distances"), ("coordinate-median", "median")],
+    )
+    def test_what_a_rule_looks_at(self, rule: str, kind: str) -> None:
+        tree = {**FEW, "global_aggregation": {"rule": rule}}
+        assert of_world(world_of(tree)).rule == kind
+
+
+class TestEstimate:
+    def test_time_of_a_real_run(self, tmp_path: Path) -> None:
+        tree = changed(FEW, run={"rounds": 30}, data={"samples": 6000})
+        found = estimate(resolve(tree), Request())
+        real = float(hpcfsl.run(tree, out=tmp_path).column("rounds", "seconds")[5:].mean())
+        # Wide, because tests share their machine; docs/scaling.md has what was measured on a quiet one.
+        assert real / 8 < found.round.seconds < real * 8
+
+    def test_bytes_of_simulated_traffic_are_those_of_a_real_round(self, tmp_path: Path) -> None:
+        found = estimate(resolve(FEW), Request(measure=False))
+        run = hpcfsl.run(FEW, out=tmp_path)
+        assert found.simulated_bytes["up"] == run.column("rounds", "bytes_up")[0]
+        assert found.simulated_bytes["down"] == run.column("rounds", "bytes_down")[0]
+
+    def test_one_rank_sends_nothing_and_more_send_more(self) -> None:
+        sent = [
+            sum(estimate(resolve(FEW), Request(measure=False, ranks=ranks)).network_bytes.values())
+            for ranks in (1, 2, 3)
+        ]
+        assert sent[0] == 0 < sent[1] < sent[2]
+
+    def test_a_faster_core_takes_less(self) -> None:
+        times = [estimate(resolve(FEW), Request(measure=False, gflops=speed)).seconds for speed in (0.001, 1.0)]
+        assert times[0] > times[1]
+
+    def test_warns_of_what_does_not_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(estimates, "available_bytes", lambda: 1000)
+        monkeypatch.setattr(estimates.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
+        warnings = estimate(resolve(FEW), Request(measure=False, ranks=5000, ranks_per_node=5000)).warnings
+        assert any("free" in text for text in warnings)
+        assert any("left" in text for text in warnings)
+        assert any("4997 of 5000 ranks get no group" in text for text in warnings)
+        assert any("share" in text for text in warnings)
+
+    def test_warns_of_a_group_that_outlasts_the_deadline(self) -> None:
+        tree = changed(FEW, run={"deadline_seconds": 0.001})
+        warnings = estimate(resolve(tree), Request(measure=False, gflops=1e-6)).warnings
+        assert any("run.deadline_seconds" in text for text in warnings)
+
+
+class TestCommand:
+    def test_fits_one_screen_and_names_everything(self, config: Path) -> None:
+        result = call("estimate", config, "--ranks", "2", "--no-measure")
+        assert result.exit_code == 0, result.output
+        assert len(result.stdout.splitlines()) < 30
+        assert max(map(len, result.stdout.splitlines())) <= 100
+        for word in ("time", "memory of a rank", "run folder", "sent by a rank", "simulated traffic", "3 rounds"):
+            assert word in result.stdout
+
+    def test_as_json(self, config: Path) -> None:
+        result = call("estimate", config, "--json", "--set", "run.rounds=7", "--ranks-per-node", "1", "--ranks", "2")
+        tree = json.loads(result.stdout)
+        assert tree["rounds"] == 7
+        assert tree["seconds"] == pytest.approx(7 * tree["round_seconds"])
+        assert tree["memory_bytes"] == pytest.approx(sum(tree["memory"].values()))
+        assert tree["cluster"]["ranks_per_node"] == 1
+
+    def test_a_mistake_is_one_line(self, config: Path) -> None:
+        result = call("estimate", config, "--set", "groups.number=99")
+        assert result.exit_code == 2
+        assert "groups.number = 99" in result.stderr
+
+
+class TestScreen:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0.0123, "12.3 ms"), (1.5, "1.5 s"), (600, "10 min"), (8000, "2.22 h"), (200_000, "2.31 days")],
+    )
+    def test_durations(self, seconds: float, text: str) -> None:
+        assert duration(seconds) == text
+
+    def test_parts_leave_out_what_does_not_count(self) -> None:
+        assert parts({"small": 1.0, "large": 900.0, "middle": 100.0}, size) == "large 900 B, middle 100 B"
+
+
+def test_rates_survive_their_file() -> None:
+    rates = shipped_rates()
+    assert read_rates(write_rates(rates)) == rates
+    assert all(value >= 0 for value in rates.seconds.values())
+
+
+def test_the_dominant_cause_is_the_largest() -> None:
+    found = Prediction(stages={"train": 3.0}, terms={"compute": 1.0, "reduction": 2.0})
+    assert found.dominant == "reduction"
