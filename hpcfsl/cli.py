@@ -57,6 +57,34 @@ def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@click.argument("config", type=FILE)
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@click.option("--ranks", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Ranks of the run.")
+@click.option("--ranks-per-node", type=click.IntRange(min=1), help="Ranks of a node; all of them without.")
+@click.option("--out", type=FOLDER, default=".", help="A folder on the disk that the run will write to.")
+@click.option("--no-measure", is_flag=True, help="Train nothing: take --gflops for the speed of a core.")
+@click.option(
+    "--gflops", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="See above."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def estimate(config: Path, overrides: tuple[str, ...], as_json: bool, no_measure: bool, **request: Any) -> None:
+    """Say what a run will take before it is run: time, memory, files, bytes over the network.
+
+    Trains a few clients for a couple of seconds to know this machine's speed.
+    """
+    from hpcfsl.config import load
+    from hpcfsl.scaling.estimate import Request
+    from hpcfsl.scaling.estimate import estimate as predict
+    from hpcfsl.scaling.screen import print_estimate
+
+    found = predict(load(config, overrides), Request(measure=not no_measure, **request))
+    if as_json:
+        click.echo(json.dumps(found.tree(), indent=2))
+    else:
+        print_estimate(found, config.name)
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(folder: Path, as_json: bool) -> None:
@@ -154,12 +182,22 @@ def schema(out: Path | None) -> None:
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting of ours.")
 @click.option("--json", "out", type=FILE, help="Write everything measured to this file.")
 @click.option("--markdown", is_flag=True, help="Measure nothing: print RESULTS, files of --json, as Markdown.")
-def bench(results: tuple[Path, ...], markdown: bool, out: Path | None, **choice: Any) -> None:
+@click.option("--scaling", is_flag=True, help="Fit the cost model on 1 to 8 ranks and draw its scaling curves.")
+@click.option("--out", "folder", type=FOLDER, help="With --scaling: write scaling.md and scaling.png to this folder.")
+def bench(
+    results: tuple[Path, ...], markdown: bool, out: Path | None, scaling: bool, folder: Path | None, **choice: Any
+) -> None:
     """Measure speed, memory and the cost of the method, beside other simulators."""
     from hpcfsl.bench.command import bench as measure
     from hpcfsl.bench.command import print_markdown, read_choice
 
-    if markdown:
+    if folder is not None and not scaling:
+        raise UserError(f"--out {folder}: goes with --scaling; --json names a file for other results")
+    if scaling:
+        from hpcfsl.scaling.command import Choice, bench_scaling
+
+        bench_scaling(Choice(out=folder, json=out))
+    elif markdown:
         print_markdown(results)
     elif results:
         raise UserError(f"{results[0]}: files of results go with --markdown, which measures nothing")
