@@ -176,6 +176,7 @@ def schema(out: Path | None) -> None:
 @click.option("--variant", "variants", multiple=True, metavar="NAME:SECTION.KEY=VALUE,...", help="Compare settings.")
 @click.option("--pair", is_flag=True, help="Ranks against as many runs of one rank each, started together.")
 @click.option("--method", is_flag=True, help="The whole method against plain averaging.")
+@click.option("--layers", is_flag=True, help="The native engine's time for each layer.")
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns of everybody.")
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=4.0, show_default=True, help="Time rounds so long.")
 @click.option("--cohort", type=click.IntRange(min=0), default=0, help="Clients in a round, not the workload's number.")

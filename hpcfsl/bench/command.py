@@ -21,6 +21,7 @@ from hpcfsl.bench.contenders import (
     parse_variant,
     pfl,
 )
+from hpcfsl.bench.layers import measure_layers
 from hpcfsl.bench.method import overhead
 from hpcfsl.bench.processes import rank_command, read_energy, run_together
 from hpcfsl.bench.request import Request, configuration
@@ -49,6 +50,7 @@ class Choice:
         variants: Settings of ours that are compared.
         pair: Whether ranks are compared with independent runs.
         method: Whether the whole method is compared with plain averaging.
+        layers: Whether the engine's time for each layer is measured.
         repeats: How often every contender runs.
         seconds: How long rounds are timed in each.
         cohort: Clients in a round; 0 for the workload's own.
@@ -63,6 +65,7 @@ class Choice:
     variants: tuple[Variant, ...] = ()
     pair: bool = False
     method: bool = False
+    layers: bool = False
     repeats: int = 5
     seconds: float = 4.0
     cohort: int = 0
@@ -87,7 +90,8 @@ def bench(choice: Choice, out: Path | None) -> None:
     Raises:
         UserError: Something asked for is not there, or a contender failed.
     """
-    report = measure_method(choice) if choice.method else measure_speed(choice)
+    measure = measure_layers_of if choice.layers else measure_method if choice.method else measure_speed
+    report = measure(choice)
     if out is not None:
         with folder_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +117,16 @@ def measure_method(choice: Choice) -> Row:
     workloads = [find_workload(name) for name in choice.workloads or METHOD_WORKLOADS]
     requests = [_request(choice, workload) for workload in workloads]
     return _report("method", choice, [_method_result(choice, request) for request in requests])
+
+
+def measure_layers_of(choice: Choice) -> Row:
+    """Return the report of the engine's time for each layer."""
+    workloads = [find_workload(name) for name in choice.workloads or SPEED_WORKLOADS]
+    results = []
+    for request in (_request(choice, workload) for workload in workloads):
+        head = {"workload": request.workload, "title": request.description.title}
+        results.append({**head, "versions": {}, **measure_layers(request)})
+    return _report("layers", choice, results)
 
 
 def print_markdown(files: Sequence[Path]) -> None:
@@ -196,7 +210,7 @@ def _method_result(choice: Choice, request: Request) -> Row:
     }
 
 
-def _report(kind: Literal["speed", "method"], choice: Choice, results: list[Row]) -> Row:
+def _report(kind: Literal["speed", "method", "layers"], choice: Choice, results: list[Row]) -> Row:
     return {
         "format": FORMAT,
         "kind": kind,

@@ -13,9 +13,10 @@ from hpcfsl.bench.summary import Line, Spread, best, lines, peak_rates, ratios, 
 
 Row = dict[str, Any]
 _WIDTH = 140
-_WORDS = ("workload", "contender", "ours", "over", "executor")
+_WORDS = ("workload", "contender", "ours", "over", "executor", "layer", "kind")
 HEADS = ("workload", "contender", "clients/s", "range", "GFLOP/s", "of peak", "memory, MB", "ready, s", "J/client")
 RATIO_HEADS = ("workload", "ours", "over", "ratio", "range")
+LAYER_HEADS = ("workload", "layer", "kind", "forward", "backward", "GFLOP/s")
 METHOD_HEADS = ("workload", "ranks", "executor", "averaging, ms", "method, ms", "ratio", "range", "goal")
 
 
@@ -50,11 +51,32 @@ def method_rows(result: Row) -> list[tuple[str, ...]]:
     ]
 
 
+def layer_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of the layers of one workload's model, and their sum."""
+    rows = [(row["layer"] or row["kind"], row["forward_us"], row["backward_us"], row) for row in result["layers"]]
+    cells = [
+        (
+            result["title"],
+            name,
+            row["kind"],
+            f"{forward:.1f}",
+            f"{backward:.1f}" if backward else "-",
+            "-" if row["gflops_per_second"] is None else _short(row["gflops_per_second"]),
+        )
+        for name, forward, backward, row in rows
+    ]
+    total = [sum(row[place] for row in rows) for place in (1, 2)]
+    return [*cells, (result["title"], "all", "-", f"{total[0]:.1f}", f"{total[1]:.1f}", "-")]
+
+
 def tables_of(report: Row) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """Return title, heads and cells of every table that a report fills."""
     if report["kind"] == "method":
         cells = [cell for result in report["results"] for cell in method_rows(result)]
         return [("The whole method over plain averaging", METHOD_HEADS, cells)]
+    if report["kind"] == "layers":
+        cells = [cell for result in report["results"] for cell in layer_rows(result)]
+        return [("The native engine, microseconds a local step", LAYER_HEADS, cells)]
     speeds = [cell for result in report["results"] for cell in speed_rows(result)]
     found: list[tuple[str, Sequence[str], list[tuple[str, ...]]]] = [("Medians of repeats", HEADS, speeds)]
     over = [cell for result in report["results"] for cell in ratio_rows(result)]

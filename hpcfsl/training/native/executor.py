@@ -60,38 +60,42 @@ class NativeExecutor:
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the clients, in order."""
-        self._check(data)
-        settings, count = self._settings, len(data.clients)
-        orders = _orders(data, settings, seed=seed, round=round)
-        updates, losses = empty_updates(count, self._size), np.zeros((settings.local_epochs, count))
+        count = len(data.clients)
         threads = min(torch.get_num_threads(), count)
         while len(self._engines) < threads:
             self._engines.append(NativeEngine(self.program.words))
-        parts = [slice(count * i // threads, count * (i + 1) // threads) for i in range(threads)]
+        updates, edges = empty_updates(count, self._size), [count * i // threads for i in range(threads + 1)]
 
-        def run(thread: int) -> None:
-            part = parts[thread]
-            arrays = {
-                "start": start.contiguous().numpy(),
-                "tokens" if self.program.tokens else "inputs": data.inputs.contiguous().numpy(),
-                "targets": data.targets.contiguous().numpy(),
-                "orders": np.ascontiguousarray(orders[:, part]),
-                "counts": np.ascontiguousarray(data.counts[part], np.int64),
-                "clients": np.ascontiguousarray(data.clients[part], np.int64),
-                "updates": updates[part].numpy(),
-                "losses": np.zeros((settings.local_epochs, part.stop - part.start)),
-            }
-            self._engines[thread].train(
-                arrays, batch=self.plan.batch, seed=seed, round=round, descent=descent_of(settings)
-            )
-            losses[:, part] = arrays["losses"]
+        def run(thread: int) -> NDArray[np.float64]:
+            first, last = edges[thread], edges[thread + 1]
+            part, into = data.chunk(first, last), updates[first:last]
+            return self.train_with(self._engines[thread], start, part, into, seed=seed, round=round)
 
         if threads == 1:
-            run(0)
+            losses = run(0)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(run, range(threads)))
-        return first_updates(data, updates, losses[0], losses[-1], settings)
+                losses = np.concatenate(list(pool.map(run, range(threads))), axis=1)
+        return first_updates(data, updates, losses[0], losses[-1], self._settings)
+
+    def train_with(
+        self, engine: NativeEngine, start: Tensor, data: LocalData, updates: Tensor, *, seed: int, round: int
+    ) -> NDArray[np.float64]:
+        """Train clients on one engine; write `updates`, [clients, params], and return losses [epochs, clients]."""
+        self._check(data)
+        losses = np.zeros((self._settings.local_epochs, len(data.clients)))
+        arrays = {
+            "start": start.contiguous().numpy(),
+            "tokens" if self.program.tokens else "inputs": data.inputs.contiguous().numpy(),
+            "targets": data.targets.contiguous().numpy(),
+            "orders": _orders(data, self._settings, seed=seed, round=round),
+            "counts": np.ascontiguousarray(data.counts, np.int64),
+            "clients": np.ascontiguousarray(data.clients, np.int64),
+            "updates": updates.numpy(),
+            "losses": losses,
+        }
+        engine.train(arrays, batch=self.plan.batch, seed=seed, round=round, descent=descent_of(self._settings))
+        return losses
 
     def _check(self, data: LocalData) -> None:
         """The engine reads by index: nothing outside its tables may reach it."""
