@@ -17,7 +17,7 @@ from hpcfsl.config import Config
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.scaling.calibrate import assumed_rates, measured_rates, shipped_rates
 from hpcfsl.scaling.cluster import Cluster
-from hpcfsl.scaling.memory import available_bytes, predict_memory
+from hpcfsl.scaling.memory import available_bytes, predict_memory, spilled_bytes
 from hpcfsl.scaling.model import Prediction, Rates, predict, reduce_amounts
 from hpcfsl.scaling.model import geometry_amounts as geometry
 from hpcfsl.scaling.network import Amounts
@@ -61,6 +61,7 @@ class Estimate:
         round: Seconds of a round, by stage and by cause.
         memory: Bytes of the rank that needs most, by purpose.
         sizes: Bytes of the run folder.
+        scratch_bytes: Bytes of a node's scratch files: uploads that wait and do not fit into `run.hold_mib`.
         network_bytes: Bytes a round that a rank sends to others, by purpose.
         simulated_bytes: Bytes a round that clients and groups would send and receive, by direction.
         warnings: What will not work or not pay, one sentence each.
@@ -75,6 +76,7 @@ class Estimate:
     round: Prediction
     memory: Mapping[str, float]
     sizes: Sizes
+    scratch_bytes: float
     network_bytes: Mapping[str, float]
     simulated_bytes: Mapping[str, float]
     warnings: tuple[str, ...]
@@ -110,7 +112,8 @@ def estimate(config: Config, request: Request) -> Estimate:
     memory = predict_memory(world, work, request.ranks, sizes)
     rates = _rates(world, work, request)
     round = predict(work, cluster, rates)
-    space = _space_warnings(work, request, cluster, memory, sizes)
+    scratch = spilled_bytes(world, work, request.ranks) * cluster.on_node
+    space = _space_warnings(request, cluster, memory, sizes.total + scratch)
     warnings = (*space, *_time_warnings(world, work, cluster, round, sizes))
     return Estimate(
         executor=world.executor.name,
@@ -124,6 +127,7 @@ def estimate(config: Config, request: Request) -> Estimate:
         round=round,
         memory=memory,
         sizes=sizes,
+        scratch_bytes=scratch,
         warnings=warnings,
     )
 
@@ -161,17 +165,15 @@ def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:
     return {"up": float(up.sum() + across), "down": float(down.sum() + across)}
 
 
-def _space_warnings(
-    work: Workload, request: Request, cluster: Cluster, memory: Mapping[str, float], sizes: Sizes
-) -> Iterator[str]:
+def _space_warnings(request: Request, cluster: Cluster, memory: Mapping[str, float], written: float) -> Iterator[str]:
     free, left = shutil.disk_usage(request.out).free, available_bytes()
     needed = sum(memory.values()) * cluster.on_node
-    if sizes.total > free:
-        yield f"the run folder needs {_size(sizes.total)} and {request.out.resolve()} has {_size(free)} free"
+    if written > free:
+        yield f"the run folder and scratch files need {_size(written)}; {request.out.resolve()} has {_size(free)} free"
     if needed > left:
         fix = "start fewer ranks on a node"
-        if memory["uploads held"] > needed / cluster.on_node / 3 and work.pooled:
-            fix = "set threshold.scope to 'group' or 'memory', so that a rank holds the uploads of one group at a time"
+        if memory.get("uploads", 0.0) > needed / cluster.on_node / 3:
+            fix = "lower run.hold_mib, make smaller groups, or start fewer ranks on a node"
         yield f"{cluster.on_node} ranks need {_size(needed)} and this machine has {_size(left)} left; {fix}"
 
 
@@ -184,6 +186,8 @@ def _time_warnings(world: World, work: Workload, cluster: Cluster, round: Predic
     deadline, longest = world.config.run.deadline_seconds, round.stages["train"] * cluster.ranks / work.groups
     if longest > deadline / 2:
         yield f"a group takes about {longest:.0f} s to train; raise run.deadline_seconds, which is {deadline:g}"
+    if round.stages["pool"] > 0.3 * round.seconds:
+        yield "waiting uploads go through a scratch file; raise run.hold_mib, or set threshold.scope to 'group'"
     if round.terms["input and output"] > 0.3 * round.seconds and sizes.updates > 0:
         yield "writing takes a third of the time; record fewer updates: trace.updates, trace.every"
 

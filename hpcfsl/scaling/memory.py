@@ -11,6 +11,7 @@ from math import prod
 import numpy as np
 
 from hpcfsl.aggregate.geometry import slice_bounds
+from hpcfsl.native import columns
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.scaling.sizes import MIB, Sizes
 from hpcfsl.scaling.workload import Workload
@@ -18,11 +19,16 @@ from hpcfsl.world import World
 
 _FLOAT, _DOUBLE = 4, 8
 _MPI_BYTES = 40 * MIB  # what an MPI library and its buffers add to a process
+_MODEL_COPIES = 6  # weights, the step, the last update, the hash, and two on the way
+_FILE_GROWTH = 1.1  # a file is built in memory, in a buffer that grows ahead
 _ROUNDS_COPIED = 2  # rows of a segment: as buffered, and joined when they are written
 
 
 def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> dict[str, float]:
-    """Return the bytes of the rank that needs most, by purpose; root's rows are among them.
+    """Return the bytes of the rank that needs most, by purpose, at the moment when it needs most.
+
+    A rank does one thing after another: it trains, or sums over groups, or writes what it buffered; what is held all
+    the while comes on top.
 
     Args:
         world: The run.
@@ -30,21 +36,34 @@ def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> di
         ranks: Ranks of the run.
         sizes: What it writes.
     """
-    params, largest, run = work.params, int(work.clients.max()), world.config.run
-    placed = place_groups(work.samples, ranks)
-    most = int(np.bincount(placed, work.clients, minlength=ranks).max())
-    groups = int(np.bincount(placed, minlength=ranks).max())
-    held = most if work.pooled else largest
-    return {
+    run, params = world.config.run, work.params
+    groups = int(np.bincount(place_groups(work.samples, ranks), minlength=ranks).max())
+    always = {
         "process and data": float(resident_bytes()) + (_MPI_BYTES if ranks > 1 else 0),
-        "samples of a group": float(int(work.samples.max()) * prod(world.feed.sample_shape) * _FLOAT),
-        "uploads held": float(held * params * _FLOAT),
-        "scoring a group": 2.0 * largest * params * _FLOAT,
-        "engine": _engine_bytes(world, params),
-        "sum across groups": float(params * (groups * (_FLOAT + _DOUBLE) + 5 * _DOUBLE)) + _slices(work, ranks, groups),
-        "updates to record": _recorded_bytes(world, work, ranks),
+        "model": float(_MODEL_COPIES * params * _FLOAT),
+        "updates to record": _buffered_bytes(world, work, ranks),
         "rows to record": _ROUNDS_COPIED * sizes.raw_rows * min(run.checkpoint_rounds, run.rounds),
     }
+    moments: list[dict[str, float]] = [
+        _training(world, work, ranks),
+        {"sum across groups": float(params * (groups * _FLOAT + 2 * _DOUBLE)) + _slices(work, ranks, groups)},
+        {"file of updates": _FILE_GROWTH * always["updates to record"]},
+    ]
+    sums = [sum(moment.values()) for moment in moments]
+    return {**always, **moments[int(np.argmax(sums))]}
+
+
+def held_clients(work: Workload, ranks: int) -> int:
+    """Return how many clients' uploads the rank with most of them holds at once."""
+    if not work.pooled:
+        return int(work.clients.max())
+    return int(np.bincount(place_groups(work.samples, ranks), work.clients, minlength=ranks).max())
+
+
+def spilled_bytes(world: World, work: Workload, ranks: int) -> float:
+    """Return the bytes of a rank's scratch file: waiting uploads beyond `run.hold_mib`."""
+    held = held_clients(work, ranks) * work.params * _FLOAT
+    return max(0.0, held - world.config.run.hold_mib * MIB) if work.pooled else 0.0
 
 
 def resident_bytes() -> int:
@@ -62,10 +81,19 @@ def available_bytes() -> int:
     raise AssertionError("/proc/meminfo has no MemAvailable")
 
 
-def _engine_bytes(world: World, params: int) -> float:
-    """Return the weights, gradients and state of the clients that train at once."""
+def _training(world: World, work: Workload, ranks: int) -> dict[str, float]:
+    """Return what a rank holds while it trains and scores: uploads that wait, and those of one group."""
+    params, largest = work.params, int(work.clients.max())
     at_once = world.config.training.chunk_clients if world.executor.name.startswith("stacked") else 1
-    return 4.0 * at_once * params * _FLOAT
+    waiting = held_clients(work, ranks) * params * _FLOAT - spilled_bytes(world, work, ranks)
+    # Without the kernels the scores are made of several copies of the group's uploads.
+    scoring = 8 * params if columns.available() else 2 * largest * params
+    return {
+        "uploads": max(waiting, float(largest * params * _FLOAT)),
+        "samples of a group": float(int(work.samples.max()) * prod(world.feed.sample_shape) * _FLOAT),
+        "scoring a group": float(scoring * _FLOAT),
+        "engine": 4.0 * at_once * params * _FLOAT,
+    }
 
 
 def _slices(work: Workload, ranks: int, groups: int) -> float:
@@ -75,8 +103,8 @@ def _slices(work: Workload, ranks: int, groups: int) -> float:
     return work.params * groups * _FLOAT + 2 * work.groups * largest * _FLOAT
 
 
-def _recorded_bytes(world: World, work: Workload, ranks: int) -> float:
-    """Return the buffered vectors and the file that they become."""
-    settings, run = world.config.trace, world.config.run
+def _buffered_bytes(world: World, work: Workload, ranks: int) -> float:
+    """Return the vectors that wait to be written."""
+    run = world.config.run
     due = work.vectors * min(run.checkpoint_rounds, run.rounds) / min(ranks, work.groups) * work.vector_bytes
-    return 2.0 * min(settings.buffer_mib * MIB + work.vector_bytes, due)
+    return min(world.config.trace.buffer_mib * MIB + work.vector_bytes, due)

@@ -161,7 +161,10 @@ def stage_amounts(work: Workload, cluster: Cluster, options: Options | None = No
     parts: dict[str, list[Amounts]] = {stage: [] for stage in STAGES}
     parts["train"] = [Counter({"plan.round": shared, "plan.client": clients * shared}), network.barrier(cluster)]
     if work.pooled:
-        parts["pool"] = [_objects(clients * _SCORE_BYTES, cluster), Counter({"pool.client": clients * shared})]
+        parts["pool"] = [
+            _objects(clients * _SCORE_BYTES, cluster),
+            Counter({"pool.client": clients * shared, "commit.byte": 2 * _spilled(work, cluster)}),
+        ]
     parts["gather"] = [
         _objects(16.0 * work.groups, cluster),
         _objects(clients * _NEWS_BYTES, cluster),
@@ -240,6 +243,12 @@ def _objects(size: float, cluster: Cluster) -> Amounts:
     if cluster.ranks == 1:
         return Counter()
     return network.gather_all(size, cluster) + Counter({"object": cluster.ranks * cluster.sharing})
+
+
+def _spilled(work: Workload, cluster: Cluster) -> float:
+    """Return the bytes that a node's ranks write to scratch files, and read again, to wait for all scores."""
+    held = 4.0 * work.params * float(work.clients.sum()) / cluster.ranks
+    return max(0.0, held - work.hold_bytes) * cluster.on_node
 
 
 def _evaluate(work: Workload, cluster: Cluster) -> Amounts:

@@ -47,7 +47,8 @@ def _rows(found: Estimate) -> Iterator[tuple[str, str, str]]:
 
 def _files(found: Estimate) -> str:
     sizes = found.sizes
-    return f"trace {size(sizes.trace)}, updates {size(sizes.updates)}, checkpoints {size(sizes.checkpoints)}"
+    text = f"trace {size(sizes.trace)}, updates {size(sizes.updates)}, checkpoints {size(sizes.checkpoints)}"
+    return f"{text}; scratch {size(found.scratch_bytes)} on a node" if found.scratch_bytes else text
 
 
 def parts(values: Mapping[str, float], form: Callable[[float], str]) -> str:

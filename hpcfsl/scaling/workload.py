@@ -5,6 +5,7 @@ Layer 4. `of_world` reads the counts off a run that is ready to start; `evenly` 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,7 @@ class Workload:
         shard: Test samples evaluated together.
         rule: What the rule across groups looks at: the groups' sums alone, all distances, or all slices.
         pooled: Whether thresholds pool the scores of all groups.
+        hold_bytes: Bytes of waiting uploads that a rank holds in memory; the rest goes through a scratch file.
         vectors: Update vectors recorded in a round, on average over rounds.
         vector_bytes: Bytes of one.
         commits: Commits in a round, on average over rounds.
@@ -54,6 +56,7 @@ class Workload:
     shard: int = 500
     rule: Rule = "distances"
     pooled: bool = False
+    hold_bytes: float = math.inf
     vectors: float = 0.0
     vector_bytes: float = 0.0
     commits: float = 0.0
@@ -89,6 +92,7 @@ def of_world(world: World, round: int = 0) -> Workload:
         shard=config.evaluation.shard,
         rule=_rule(world),
         pooled=config.threshold.scope == "pooled",
+        hold_bytes=config.run.hold_mib * 2**20,
         vectors=vectors / config.trace.every,
         vector_bytes=world.model.layout.size * np.dtype(config.trace.dtype).itemsize,
         commits=1 / min(config.run.checkpoint_rounds, config.run.rounds),

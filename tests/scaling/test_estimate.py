@@ -106,14 +106,13 @@ class TestMemory:
         held = {}
         for scope in ("pooled", "group"):
             world = world_of(changed(FEW, threshold={"scope": scope}))
-            held[scope] = predict_memory(world, of_world(world), 1, predict_sizes(world, 1))["uploads held"]
+            held[scope] = predict_memory(world, of_world(world), 1, predict_sizes(world, 1))["uploads"]
         assert held["pooled"] == pytest.approx(3 * held["group"])
 
     def test_more_ranks_hold_fewer_uploads(self) -> None:
         world = world_of(FEW)
         one, three = (
-            predict_memory(world, of_world(world), ranks, predict_sizes(world, ranks))["uploads held"]
-            for ranks in (1, 3)
+            predict_memory(world, of_world(world), ranks, predict_sizes(world, ranks))["uploads"] for ranks in (1, 3)
         )
         assert one == pytest.approx(3 * three)
 
@@ -128,6 +127,13 @@ class TestWorkload:
         assert int(work.samples.sum()) == int(world.population.train_counts(np.arange(12)).sum())
         assert work.pooled
         assert work.vectors == 4
+
+    def test_a_budget_moves_waiting_uploads_to_a_scratch_file(self) -> None:
+        tree = changed(FEW, run={"hold_mib": 0.001})
+        held, spilled = estimate(resolve(FEW), Request(measure=False)), estimate(resolve(tree), Request(measure=False))
+        assert held.scratch_bytes == 0
+        assert spilled.scratch_bytes == 12 * 162 * 4 - 0.001 * 2**20
+        assert spilled.round.seconds > held.round.seconds
 
     @pytest.mark.parametrize(
         ("rule", "kind"),
