@@ -33,7 +33,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "averaging": {
         "groups": {"rule": "random", "min_survivors": 1},
-        "score": {"rule": "distance"},
+        "score": {"rule": "none"},
         "threshold": {"rule": "none"},
         "influence": {"rule": "one"},
         "normalisation": {"rule": "survivors"},

@@ -46,7 +46,7 @@ def credit_scores(rule: str, updates: Vector) -> Vector:
     """Return the credit scores of one group, [clients]: higher is more suspicious."""
     finite = np.isfinite(updates).all(axis=1)
     scores, rows = np.where(finite, 1.0, np.inf), updates[finite]
-    if len(rows) < 2:
+    if len(rows) < 2 or rule == "none":
         return scores
     center = np.median(rows, axis=0)
     distance = over_median(np.linalg.norm(rows - center, axis=1))

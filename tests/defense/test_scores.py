@@ -29,7 +29,13 @@ def random_updates(count: int, size: int = 60, seed: int = 0) -> np.ndarray:
 
 
 def test_the_registered_scores() -> None:
-    assert tuple(scores.names()) == RULES
+    assert set(scores.names()) == {*RULES, "none"}
+
+
+def test_without_a_rule_everybody_is_as_ordinary_as_one_can_be() -> None:
+    updates = random_updates(5)
+    updates[2, 7] = np.nan
+    np.testing.assert_array_equal(credit_of("none", updates), [1, 1, np.inf, 1, 1])
 
 
 @pytest.mark.parametrize("cosine", [0.5, 0.6, 0.7])

@@ -46,6 +46,11 @@ class Score(Settings):
         """Names of the score's components, in the order of their columns."""
         return (self.rule,)
 
+    @property
+    def compares(self) -> bool:
+        """Whether updates are compared with each other; without that every score is 1."""
+        return True
+
     def measure(self, evidence: Evidence) -> NDArray[np.float64]:
         """Return the components of two or more finite updates, float64 [clients, components], each at least 0."""
         raise AssertionError("every score defines measure")
@@ -78,7 +83,9 @@ def score_group(
     names = score.component_names
     credit, components = np.full(len(finite), np.inf), np.full((len(finite), len(names)), np.nan)
     chosen = _half(score, updates, layout)
-    components[finite] = _measure(score, chosen if finite.all() else chosen[torch.from_numpy(finite)], norms[finite])
+    if not finite.all() and score.compares:
+        chosen = chosen[torch.from_numpy(finite)]
+    components[finite] = _measure(score, chosen, norms[finite])
     credit[finite] = score.combine(components[finite])
     known = finite & np.isfinite(remembered)
     credit[known] = (1 - score.memory) * credit[known] + score.memory * remembered[known]
@@ -96,8 +103,8 @@ def over_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _measure(score: Score, updates: torch.Tensor, norms: NDArray[np.float64]) -> NDArray[np.float64]:
     # One client has nobody to differ from: it is ordinary by definition.
-    if len(updates) < 2:
-        return np.ones((len(updates), len(score.component_names)))
+    if len(updates) < 2 or not score.compares:
+        return np.ones((len(norms), len(score.component_names)))
     return score.measure(collect_evidence(updates, norms))
 
 
