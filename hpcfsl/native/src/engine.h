@@ -47,7 +47,13 @@ class Reader {
 };
 
 static float *take_floats(long count) {
-    float *const block = static_cast<float *>(std::aligned_alloc(64, round_up(4 * (count + kLanes), 64)));
+    // Large blocks on large pages, where the system has them: the products walk over many rows that are far apart.
+    constexpr long kLargePage = 2 << 20;
+    const long bytes = 4 * (count + kLanes), align = bytes < kLargePage ? 64 : kLargePage;
+    float *const block = static_cast<float *>(std::aligned_alloc(align, round_up(bytes, align)));
+#if defined(__linux__)
+    if (block && align == kLargePage) madvise(block, round_up(bytes, align), MADV_HUGEPAGE);
+#endif
     if (block) std::memset(block, 0, 4 * count);
     return block;
 }

@@ -9,6 +9,9 @@
 #include <cstring>
 #include <ctime>
 #include <new>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 
 #define KERNELS_NAME_(isa) #isa
 #define KERNELS_NAME(isa) KERNELS_NAME_(isa)
