@@ -50,6 +50,13 @@ holds which vector depends on the number of ranks and carries no meaning.
 **Checkpoints.** `weights` (float32, flat), `manifest`, `config`, `provenance`, `result_settings`, `component_names`
 and the group `arrays` with further state; attributes `next_round` and `segment_start`.
 
+**Hashes.** `update_hash` and `model_hash` tell equal float32 vectors from different ones; they are not cryptographic.
+The bytes, filled up with zeros to little-endian words w_0, w_1, ... of 8 bytes, are summed modulo 2^64 as
+`low(x) * high(x) + rotate(w, 32)`, where x = w_i XOR (`0xD1B54A32D192ED03` + i * `0x9E3779B97F4A7C15`) and `low` and
+`high` are its halves; `0x9E3779B97F4A7C15` times the number of coordinates is added; then twice
+h = (h XOR h >> 33) * c, with c = `0xFF51AFD7ED558CCD` and `0xC4CEB9FE1A85EC53`, and at last h XOR h >> 33. Up to format
+1.0 they were the first 64 bits of a sha256.
+
 ## Tables
 """
 

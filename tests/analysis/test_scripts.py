@@ -115,6 +115,15 @@ def test_median(capfd: pytest.CaptureFixture[str]) -> None:
     assert [line.split("|")[1].strip() for line in lines] == ["clients", "---", "3", "4"]
 
 
+def test_method_cost(capfd: pytest.CaptureFixture[str]) -> None:
+    load("method_cost").main(["--model", "mlp", "--clients", "6", "--groups", "2"])
+    lines = [line.strip("|").split("|") for line in capfd.readouterr().out.splitlines()]
+    assert [line[0].strip() for line in lines] == ["preset", "---", "averaging", "hardened"]
+    for line in lines[2:]:
+        *phases, total = map(float, line[1:])
+        assert total == pytest.approx(sum(phases), abs=1e-3)
+
+
 def test_the_notebook_is_stored_clean() -> None:
     assert NOTEBOOK["nbformat"] == 4
     assert len({cell["id"] for cell in NOTEBOOK["cells"]}) == len(NOTEBOOK["cells"])

@@ -126,7 +126,7 @@ def test_other_major_version_is_no_reason_to_fall_back(maker, run: Path, monkeyp
     maker_state = replace(maker.checkpoint(3, 3))
     write_checkpoint(RunFolder(run), maker_state, TEXTS, [])
     monkeypatch.undo()
-    with pytest.raises(RunFolderError, match=r"round_000003.h5: format version 2.0, this program knows 1.0"):
+    with pytest.raises(RunFolderError, match=r"round_000003.h5: format version 2.0, this program knows 1.1"):
         latest_checkpoint(RunFolder(run))
     with pytest.raises(RunFolderError, match=r"format version 2.0"):
         reader.open(run)
