@@ -56,7 +56,7 @@ class Feed:
 
     def inputs(self, rows: NDArray[np.int64]) -> Samples:
         """Return samples of `dataset.inputs`, float32, or int64 for symbols, [len(rows), *sample_shape]."""
-        return self._convert(self.dataset.inputs[rows])
+        return self._convert(self.dataset.inputs.take(rows, axis=0))
 
     def targets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the classes of rows of `dataset.inputs`, int64 [len(rows), *target_shape]."""
@@ -76,12 +76,12 @@ class Feed:
         assert self.dataset.test_inputs is not None
         assert self.dataset.test_targets is not None
         targets = self.dataset.test_targets[rows].astype(np.int64, copy=False)
-        return self._convert(self.dataset.test_inputs[rows]), targets
+        return self._convert(self.dataset.test_inputs.take(rows, axis=0)), targets
 
     def _convert(self, raw: NDArray[Any]) -> Samples:
         if self.dataset.vocabulary:
             return raw.astype(np.int64, copy=False)
-        samples = raw.astype(np.float32)
+        samples = raw.astype(np.float32, copy=False)  # gathered: nobody else holds it
         if self._shift_and_scale is not None:
             shift, scale = self._shift_and_scale
             samples -= shift
