@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from support.made import first_state, small_config, small_world
 
 from hpcfsl.aggregate import exact
 from hpcfsl.aggregate.exact import exact_weighted_sum
@@ -19,7 +20,10 @@ from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.privacy import perturbations
 from hpcfsl.privacy.noise import add_normal
 from hpcfsl.privacy.perturbation import row_norms
+from hpcfsl.round import Outcome, run_round
 from hpcfsl.seeding import Purpose, key_of
+from hpcfsl.state import State
+from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace import fingerprint as prints
 
 pytestmark = pytest.mark.skipif(not columns.available(), reason="the kernels were not built")
@@ -157,3 +161,22 @@ def test_rows_out_of_reach_are_left_to_torch() -> None:
     assert columns.rows_of(rows[:1].expand(3, 6)) is not None
     for other in (rows.double(), rows.T, rows.to("meta")):
         assert columns.rows_of(other) is None
+
+
+def test_a_round_without_kernels_is_the_same_to_float_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small_config(
+        perturbation={"rule": "gaussian", "clip": 0.05, "noise_multiplier": 0.01},
+        threat={"attack": "sign-flip", "clients": 3, "scale": 20.0},
+    )
+
+    def after_a_round() -> tuple[State, Outcome]:
+        world = small_world(config)
+        return run_round(world, first_state(world), 0, Stopwatch())
+
+    (state, outcome), _ = after_a_round(), monkeypatch.setattr(columns, "library", lambda: None)
+    wanted_state, wanted = after_a_round()
+    np.testing.assert_allclose(state.weights, wanted_state.weights, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(outcome.factors, wanted.factors, rtol=1e-4)
+    for group, other in zip(outcome.groups, wanted.groups, strict=True):
+        np.testing.assert_array_equal(group.exclusion.kept, other.exclusion.kept)
+        np.testing.assert_allclose(group.scored.scores.components, other.scored.scores.components, rtol=1e-3)
