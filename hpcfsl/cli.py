@@ -207,6 +207,20 @@ def bench(
 
 
 @main.command()
+@click.argument("config", type=FILE, required=False)
+@click.option("--out", required=True, type=FILE, help="The table; entries for other models that it has are kept.")
+@click.option("--turns", type=click.IntRange(1, 1000), default=5, show_default=True, help="Measurements of each.")
+def calibrate(config: Path | None, out: Path, turns: int) -> None:
+    """Measure which executor is the fastest for a model on this machine; training.table names the result.
+
+    Without CONFIG, the models of the benchmarks.
+    """
+    from hpcfsl.bench.calibrate import calibrate as measure
+
+    measure(config, out, turns=turns, say=click.echo)
+
+
+@main.command()
 def info() -> None:
     """Say which versions, MPI library and devices a run would use."""
     from hpcfsl.launch import describe_machine

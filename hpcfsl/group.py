@@ -159,9 +159,9 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
 def _train(
     world: World, start: torch.Tensor, members: NDArray[np.int64], attackers: NDArray[np.bool_], round: int
 ) -> FirstUpdates:
-    data, settings = _local_data(world, members, attackers), world.config.training
+    data = _local_data(world, members, attackers)
     return train_group(
-        world.executor, start, data, chunk=settings.chunk_clients, seed=world.config.run.seed, round=round
+        world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
     )
 
 

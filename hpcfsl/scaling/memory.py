@@ -84,7 +84,7 @@ def available_bytes() -> int:
 def _training(world: World, work: Workload, ranks: int) -> dict[str, float]:
     """Return what a rank holds while it trains and scores: uploads that wait, and those of one group."""
     params, largest = work.params, int(work.clients.max())
-    at_once = world.config.training.chunk_clients if world.executor.name.startswith("stacked") else 1
+    at_once = world.executor.chunk_clients if world.executor.name.startswith("stacked") else 1
     waiting = held_clients(work, ranks) * params * _FLOAT - spilled_bytes(world, work, ranks)
     # Without the kernels the scores are made of several copies of the group's uploads.
     scoring = 8 * params if columns.available() else 2 * largest * params

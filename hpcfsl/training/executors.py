@@ -9,6 +9,7 @@ executor's `detail` says why.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -21,6 +22,7 @@ from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.staging import Stager
+from hpcfsl.training.table import Candidate, find_candidate, key_of
 from hpcfsl.training.updates import FirstUpdates, LocalData, gather
 
 UNKNOWN = 1 << 40
@@ -37,6 +39,8 @@ class Executor(Protocol):
     """How, and why not otherwise; empty where there is nothing to say."""
     whole_groups: bool
     """Whether it takes a group of any size at once, needing no more memory for it than the updates."""
+    chunk_clients: int
+    """Clients that it is given at a time otherwise."""
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the chunk; `start` is float32 [params]."""
@@ -58,13 +62,25 @@ def make_executor(
         ConfigError: The settings ask for what the device or the executor cannot do.
         MemoryError: There is not enough memory.
     """
-    name = choose_executor(model, settings, device)
-    if name == "native":
-        return NativeExecutor(model, settings, most_samples)
-    made = (make_stacked if name == "stacked" else OneByOneExecutor)(model, settings, device)
-    if settings.executor == "auto" and device.type != "cuda" and settings.precision == "float32":
+    choice = choose(model, settings, device)
+    settings = settings.replace(chunk_clients=choice.chunk_clients)
+    made = _make(choice.executor, model, settings, device, most_samples)
+    if (
+        made.name != "native"
+        and settings.executor == "auto"
+        and device.type != "cuda"
+        and settings.precision == "float32"
+    ):
         made.detail = "; ".join(filter(None, (f"not native: {why_not(model)}", made.detail)))
     return made
+
+
+def _make(
+    name: str, model: SplitModel, settings: TrainingSettings, device: torch.device, most_samples: int
+) -> Executor:
+    if name == "native":
+        return NativeExecutor(model, settings, most_samples)
+    return (make_stacked if name == "stacked" else OneByOneExecutor)(model, settings, device)
 
 
 def describe(executor: Executor) -> str:
@@ -73,9 +89,15 @@ def describe(executor: Executor) -> str:
 
 
 def choose_executor(model: SplitModel, settings: TrainingSettings, device: torch.device) -> str:
-    """Return the name of the executor: the one the settings name, or that fits the model and the device under `auto`.
+    """Return the name of the executor; see `choose`."""
+    return choose(model, settings, device).executor
 
-    A function of these three alone, never of a timing, which would break the same bits at another number of ranks.
+
+def choose(model: SplitModel, settings: TrainingSettings, device: torch.device) -> Candidate:
+    """Return the executor and its chunk: what the settings name, or what fits the model and the device under `auto`.
+
+    A function of these three and of the table that the settings name, never of a timing of its own, which would break
+    the same bits at another number of ranks.
 
     Raises:
         ConfigError: The settings ask for what the device or the executor cannot do.
@@ -84,10 +106,26 @@ def choose_executor(model: SplitModel, settings: TrainingSettings, device: torch
     if settings.executor == "native" and (reason := why_not(model)):
         raise ConfigError("training.executor", "native", f"cannot train this model ({reason}); use 'auto'")
     if settings.executor != "auto":
-        return settings.executor
-    if device.type != "cuda" and settings.precision == "float32" and why_not(model) is None:
+        return Candidate(executor=settings.executor, chunk_clients=settings.chunk_clients)
+
+    def usable(name: str) -> bool:
+        return _is_usable(name, model, settings, device)
+
+    found = find_candidate(settings.table, lambda: key_of(model, settings, device), usable)
+    return found or Candidate(executor=_rule(model, device, usable), chunk_clients=settings.chunk_clients)
+
+
+def _rule(model: SplitModel, device: torch.device, usable: Callable[[str], bool]) -> str:
+    """Return the executor of a model that no table knows."""
+    if usable("native"):
         return "native"
     return "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
+
+
+def _is_usable(name: str, model: SplitModel, settings: TrainingSettings, device: torch.device) -> bool:
+    if name == "native":
+        return device.type != "cuda" and settings.precision == "float32" and why_not(model) is None
+    return name == "stacked" or not settings.cuda_graphs
 
 
 def _check_device(settings: TrainingSettings, device: torch.device) -> None:

@@ -41,6 +41,7 @@ class OneByOneExecutor:
         self, model: SplitModel, settings: TrainingSettings, device: torch.device, *, detail: str = ""
     ) -> None:
         self.detail, self._settings, self._device = detail, settings, device
+        self.chunk_clients = settings.chunk_clients
         # One copy of both halves, so that what they share (with no cut) stays shared.
         self._halves = copy.deepcopy(nn.Sequential(model.client_half, model.server_half)).to(device).train()
         self._dropouts = [layer for layer in self._halves.modules() if isinstance(layer, KeyedDropout)]

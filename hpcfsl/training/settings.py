@@ -41,9 +41,12 @@ class TrainingSettings(Settings):
     executor: Literal["auto", "native", "stacked", "one-by-one"] = "auto"
     """`native` trains in compiled kernels on the CPU, `stacked` a chunk of clients as one batched computation,
     `one-by-one` loops over clients; `auto` takes `stacked` on a GPU, and on a CPU `native` where it knows all layers
-    of the model, else `stacked` for models without convolutions, else `one-by-one`."""
+    of the model, else `stacked` for models without convolutions, else `one-by-one`; see `table`."""
     chunk_clients: int = Field(16, ge=1, le=100_000)
     """Clients trained together by the `stacked` executor."""
+    table: str = ""
+    """Path of a table of `hpcfsl calibrate`, from which `auto` takes executor and chunk where it knows the model; empty
+    for the table that the package ships. A run must find it as it was when it is continued."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Arithmetic of matrix products and convolutions: `tf32` rounds their inputs to 10 bits (CUDA only), `bf16`
     computes them in bfloat16 (torch autocast). Weights, updates and sums stay in float32."""

@@ -46,6 +46,7 @@ class NativeExecutor:
 
     def __init__(self, model: SplitModel, settings: TrainingSettings, most_samples: int) -> None:
         self.detail, self._settings, self._size = "", settings, model.layout.size
+        self.chunk_clients = settings.chunk_clients
         plain = settings.optimizer == "sgd" and not (
             settings.momentum or settings.weight_decay or settings.proximal or settings.clip_norm
         )

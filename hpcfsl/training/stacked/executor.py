@@ -45,6 +45,7 @@ class StackedExecutor:
         detail: str = "",
     ) -> None:
         self.detail, self._settings, self._device, self._step = detail, settings, device, step
+        self.chunk_clients = settings.chunk_clients
         self._stack = Stack(model.layout, settings, device)
         self._captured = CapturedStep(self._advance, self._stack, device) if settings.cuda_graphs else None
 

@@ -1,0 +1,131 @@
+"""`hpcfsl calibrate`: measures the executors on a model of this machine and writes the table that `auto` reads.
+
+Every candidate trains the same group, the largest of the first round, on one rank and in turn; what counts is its
+median over the turns. Call it once for a machine and a model, on an idle machine, before the run: `run` measures
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hpcfsl.bench.request import Request, configuration
+from hpcfsl.bench.workloads import SPEED_WORKLOADS
+from hpcfsl.config import Config, load
+from hpcfsl.errors import ConfigError
+from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.round import plan_round
+from hpcfsl.state import initial_state
+from hpcfsl.trace.folder import write_atomic
+from hpcfsl.training.executors import make_executor, train_group
+from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.table import Candidate, Entry, key_of, merge_entries, read_table, write_table
+from hpcfsl.training.updates import LocalData
+from hpcfsl.world import World, build_world
+
+CHUNKS = (4, 16, 64)
+"""Clients that the stacked executor trains together, to choose from."""
+
+Say = Callable[[str], None]
+
+
+def calibrate(config: Path | None, out: Path, *, turns: int, say: Say) -> tuple[Entry, ...]:
+    """Measure the model of a configuration, or those of the benchmarks, and write what was found into a table.
+
+    Args:
+        config: The configuration file; None for the workloads of `hpcfsl bench`.
+        out: The table; entries for other models and devices that it has already are kept.
+        turns: How often each candidate is measured.
+        say: Told of every candidate.
+
+    Returns:
+        The new entries.
+
+    Raises:
+        UserError: The configuration or an old table cannot be used.
+    """
+    old = read_table(out) if out.exists() else ()
+    found = tuple(measure_entry(each, turns=turns, say=say) for each in _configurations(config))
+    write_atomic(out, write_table(merge_entries(old, found)).encode())
+    return found
+
+
+def measure_entry(config: Config, *, turns: int, say: Say) -> Entry:
+    """Return the ranking of all candidates for a configuration's model, batch and device."""
+    world = build_world(config, SerialCommunicator())
+    data, start = _largest_group(world), initial_state(world).weights
+    key = key_of(world.model, config.training, world.device)
+    say(f"{key.model}, batches of {key.batch_size}, on {key.device}:")
+    trainers = dict(_trainers(world, data, start))
+    seconds = _take_turns(list(trainers.values()), turns)
+    speeds = {one: len(data.clients) / second for one, second in zip(trainers, seconds, strict=True)}
+    for (name, chunk), speed in speeds.items():
+        say(f"  {name}{f' {chunk}' if name == 'stacked' else ''}: {speed:,.1f} clients/s")
+    ranking = [
+        Candidate(executor=name, chunk_clients=chunk, clients_per_second=float(f"{speed:.3g}"))
+        for (name, chunk), speed in sorted(speeds.items(), key=lambda item: -item[1])
+    ]
+    return Entry(key=key, ranking=tuple(ranking))
+
+
+def _configurations(path: Path | None) -> list[Config]:
+    if path is not None:
+        return [load(path)]
+    return [configuration(Request(workload=name)) for name in SPEED_WORKLOADS]
+
+
+def _largest_group(world: World) -> LocalData:
+    members = max(plan_round(world, 0).groups, key=len)
+    rows = world.population.train_rows_of(members)
+    return LocalData(
+        clients=members,
+        counts=world.population.train_counts(members),
+        inputs=torch.from_numpy(world.feed.inputs(rows)),
+        targets=torch.from_numpy(np.ascontiguousarray(world.feed.targets(rows))),
+    )
+
+
+def _trainers(
+    world: World, data: LocalData, start: torch.Tensor
+) -> Iterator[tuple[tuple[str, int], Callable[[], object]]]:
+    """Yield name, chunk and action of every candidate that can train the model here."""
+    plain = world.config.training.chunk_clients
+    chunks = sorted({min(chunk, len(data.clients)) for chunk in CHUNKS})
+    for name, chunk in [("native", plain), *(("stacked", chunk) for chunk in chunks), ("one-by-one", plain)]:
+        settings = world.config.training.replace(executor=name, chunk_clients=chunk)
+        trainer = _trainer(world, settings, data, start)
+        if trainer is not None:
+            yield (name, chunk), trainer
+
+
+def _trainer(
+    world: World, settings: TrainingSettings, data: LocalData, start: torch.Tensor
+) -> Callable[[], object] | None:
+    try:
+        executor = make_executor(world.model, settings, world.device, most_samples=int(data.counts.max()))
+    except ConfigError:
+        return None  # these settings, or this device, or this model are not for it
+    if executor.name != settings.executor:
+        return None  # the model cannot be stacked
+
+    def train() -> object:
+        return train_group(executor, start, data, chunk=settings.chunk_clients, seed=0, round=0).updates.cpu()
+
+    return train
+
+
+def _take_turns(actions: Sequence[Callable[[], object]], turns: int) -> list[float]:
+    """Return the median seconds of each action; the first turn of each is a warm-up."""
+    times: list[list[float]] = [[] for _ in actions]
+    for _ in range(turns + 1):
+        for place, action in enumerate(actions):
+            started = time.perf_counter()
+            action()
+            times[place].append(time.perf_counter() - started)
+    return [statistics.median(seconds[1:]) for seconds in times]
