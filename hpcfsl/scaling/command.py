@@ -72,7 +72,7 @@ def bench_scaling(choice: Choice) -> None:
 def _measured(choice: Choice) -> dict[str, Any]:
     measured = measure(DESIGN, RANKS, passes=choice.passes, rounds=choice.rounds, tell=_say)
     direct = measure_directly()
-    rates = fit(measured.observations, direct | fit_network(measured.network, num_cores(), direct))
+    rates = fit(measured.observations, direct | fit_network(measured.network, num_cores()))
     compared = compare(measured.observations, rates)
     return {
         "format": FORMAT,

@@ -13,6 +13,8 @@ from typing import Any
 RANKS = (1, 2, 3, 4, 8)
 HELD_OUT_RANKS = (3, 8)
 WARM_ROUNDS = 1
+LAST_ROUNDS = 1
+"""Rounds at the end that are not timed: every run commits when it ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class Setting:
         uneven: Whether clients hold very different numbers of samples.
         rule: Rule across groups.
         updates: Updates that are recorded.
+        commits: Whether it commits after every round, or not at all in the timed ones.
         held_out: Whether the fit must not see it.
     """
 
@@ -41,14 +44,15 @@ class Setting:
     uneven: bool = False
     rule: str = "geometric-median"
     updates: str = "none"
+    commits: bool = True
     held_out: bool = False
 
     def tree(self, rounds: int) -> dict[str, dict[str, Any]]:
-        """Return the configuration as tables; it commits after every round, so that commits can be timed."""
+        """Return the configuration as tables."""
         partition = {"rule": "quantity", "law": "lognormal", "skew": 0.6} if self.uneven else {"rule": "iid"}
         model: dict[str, Any] = {"name": self.model}
         return {
-            "run": {"rounds": rounds, "checkpoint_rounds": 1, "device": "cpu"},
+            "run": {"rounds": rounds, "checkpoint_rounds": 1 if self.commits else rounds, "device": "cpu"},
             "data": {
                 "source": "synthetic",
                 "shape": [64] if self.model == "mlp" else [1, 28, 28],
@@ -66,16 +70,18 @@ class Setting:
 
 
 DESIGN: tuple[Setting, ...] = (
-    Setting(name="mlp 1e4", hidden=(120, 20), groups=4, clients=40),
+    Setting(name="mlp 1e4", hidden=(120, 20), groups=4, clients=40, commits=False),
     Setting(name="mlp 1e4, many", hidden=(120, 20), groups=16, clients=400, samples=20, updates="global"),
     Setting(name="mlp 1e5", hidden=(512, 128), groups=8, clients=80, updates="group"),
-    Setting(name="mlp 1e5, uneven", hidden=(512, 128), groups=16, clients=80, uneven=True, rule="weighted"),
-    Setting(name="mlp 1e6", hidden=(2048, 400), groups=4, clients=24, samples=20, updates="global"),
+    Setting(
+        name="mlp 1e5, uneven", hidden=(512, 128), groups=16, clients=80, uneven=True, rule="weighted", commits=False
+    ),
+    Setting(name="mlp 1e6", hidden=(2048, 400), groups=4, clients=24, samples=20, commits=False),
     Setting(name="mlp 1e6, groups", hidden=(2048, 400), groups=16, clients=32, samples=20, updates="group"),
     Setting(name="lenet5", model="lenet5", groups=4, clients=40),
-    Setting(name="lenet5, small", model="lenet5", groups=8, clients=120, samples=20),
+    Setting(name="lenet5, small", model="lenet5", groups=8, clients=120, samples=20, commits=False),
     Setting(name="lenet5, groups", model="lenet5", groups=32, clients=64, samples=20, updates="global"),
-    Setting(name="mlp 3e4", hidden=(256, 64), groups=8, clients=160, held_out=True),
+    Setting(name="mlp 3e4", hidden=(256, 64), groups=8, clients=160, commits=False, held_out=True),
     Setting(name="mlp 3e5", hidden=(1024, 256), groups=12, clients=72, samples=30, updates="global", held_out=True),
     Setting(name="mlp 6e5, uneven", hidden=(1500, 350), groups=8, clients=40, uneven=True, held_out=True),
     Setting(name="mlp 1e5, 32 groups", hidden=(512, 128), groups=32, clients=128, samples=20, held_out=True),

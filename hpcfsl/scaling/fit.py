@@ -71,13 +71,12 @@ def fit(observations: Sequence[Observation], known: Mapping[str, float]) -> Rate
     return replace(rates, seconds={**seconds, **_fit_stages(seen, rates, known)})
 
 
-def fit_network(network: Mapping[int, Mapping[str, float]], cores: int, known: Mapping[str, float]) -> dict[str, float]:
-    """Return `inside.alpha` and `inside.beta` from measured sums and gathers, those of held-out rank counts left out.
+def fit_network(network: Mapping[int, Mapping[str, float]], cores: int) -> dict[str, float]:
+    """Return the `inside` rates from measured sums and gathers, those of held-out rank counts left out.
 
     Args:
         network: As in `Measurement`.
         cores: Cores of this machine.
-        known: Rates that are taken as they are.
     """
     amounts, seconds = [], []
     for ranks, found in network.items():
@@ -85,12 +84,11 @@ def fit_network(network: Mapping[int, Mapping[str, float]], cores: int, known: M
         for name, value in found.items() if ranks > 1 and ranks not in HELD_OUT_RANKS else ():
             size = int(name)
             moved = allreduce(size, cluster) if size else gather_all(0.0, cluster)
-            extra = known.get("object", 0.0) * ranks * cluster.sharing if not size else 0.0
             amounts.append(moved)
-            seconds.append(max(1e-9, value - extra))
+            seconds.append(value)
     found_seconds = np.array(seconds)
     rates = least_squares(amounts, found_seconds, found_seconds)
-    return {name: rates[name] for name in ("inside.alpha", "inside.beta") if name in rates}
+    return {name: value for name, value in rates.items() if name.startswith("inside.")}
 
 
 def compare(observations: Sequence[Observation], rates: Rates) -> list[Compared]:

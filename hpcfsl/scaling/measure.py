@@ -123,12 +123,12 @@ def measure(
 
 def count(setting: Setting) -> Workload:
     """Return the counts of a round of a setting."""
-    return of_world(build_world(resolve(setting.tree(1)), SerialCommunicator()), round=WARM_ROUNDS)
+    return of_world(build_world(resolve(setting.tree(1_000_000)), SerialCommunicator()), round=WARM_ROUNDS)
 
 
 def run_settings(design: tuple[Setting, ...], ranks: int, *, rounds: int) -> dict[str, Any]:
     """Run settings on some ranks of this machine; return what `hpcfsl.scaling.ranks` says."""
     names = tuple(setting.name for setting in design)
     with tempfile.TemporaryDirectory(prefix="hpcfsl-") as folder:
-        arguments = ("-m", "hpcfsl.scaling.ranks", str(rounds + WARM_ROUNDS), folder, *names)
+        arguments = ("-m", "hpcfsl.scaling.ranks", str(rounds), folder, *names)
         return run_together(f"{ranks} ranks", (rank_command(ranks, arguments),), seconds=_SECONDS).results[0]

@@ -266,7 +266,7 @@ def _record(work: Workload, cluster: Cluster) -> Amounts:
     clients, params, shared = float(work.clients.sum()), float(work.params), cluster.sharing
     hosted = _most(np.ones(work.groups), np.ones(work.groups, np.int64), cluster)
     local = {
-        "record.round": shared,
+        "record.round": 1.0,
         "record.vector": params * shared,  # every rank hashes the model
         "record.group": hosted,
         "record.element": hosted * params,  # norms, and copies of what is recorded
@@ -278,9 +278,9 @@ def _record(work: Workload, cluster: Cluster) -> Amounts:
 
 def _commit(work: Workload, cluster: Cluster) -> Amounts:
     written = work.vectors * work.vector_bytes
-    files = min(float(cluster.ranks), float(work.groups)) if work.vectors else 0.0
     own = {
-        "commit.file": work.commits * (2 + files),
+        "commit.round": work.commits,
+        "commit.file": work.commits * (1.0 if work.vectors else 0.0),  # ranks write theirs at the same time
         "commit.byte": written + work.commits * 8.0 * work.params,
         "commit.client": float(work.clients.sum()),
     }

@@ -7,8 +7,9 @@ several nodes every collective works in two levels, inside the nodes and, each r
 them (Traeff and Hunold, Decomposing MPI Collectives for Exploiting Multi-lane Communication, CLUSTER 2020): a node's
 network card then carries the vector once, however many ranks the node has. A library that does worse is slower.
 
-Four rates: `inside.alpha` and `inside.beta` between ranks of a node, `between.alpha` and `between.beta` between nodes,
-where beta is that of the node's card. Where ranks share cores, their copies take turns (`Cluster.copying`).
+Rates: `inside.alpha` and `inside.beta` between ranks of a node, `between.alpha` and `between.beta` between nodes,
+where beta is that of the node's card. Where ranks share cores, their copies take turns (`Cluster.copying`), and a
+message waits until its receiver has a core: `inside.switch`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def exchange(sent: float, cluster: Cluster) -> Amounts:
     away = (ranks - on_node) / ranks
     return Counter(
         {
-            "inside.alpha": (on_node - 1) * cluster.sharing,
+            "inside.alpha": on_node - 1.0,
+            "inside.switch": (on_node - 1.0) * (cluster.sharing - 1.0),
             "between.alpha": float(ranks - on_node),
             "inside.beta": sent * (on_node - 1) / ranks * cluster.copying,
             "between.beta": sent * on_node * away,
@@ -79,7 +81,8 @@ def barrier(cluster: Cluster) -> Amounts:
 def _levels(cluster: Cluster, *, startups: float, inside: float, between: float) -> Amounts:
     return Counter(
         {
-            "inside.alpha": startups * _rounds(cluster.on_node) * cluster.sharing,
+            "inside.alpha": startups * _rounds(cluster.on_node),
+            "inside.switch": startups * _rounds(cluster.on_node) * (cluster.sharing - 1.0),
             "between.alpha": startups * _rounds(cluster.nodes),
             "inside.beta": inside * cluster.copying,
             "between.beta": between,

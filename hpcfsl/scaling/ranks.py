@@ -22,7 +22,7 @@ import numpy as np
 from hpcfsl.config import resolve
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.mpi import connect
-from hpcfsl.scaling.design import WARM_ROUNDS, Setting, chosen
+from hpcfsl.scaling.design import LAST_ROUNDS, WARM_ROUNDS, Setting, chosen
 from hpcfsl.scaling.stages import LoggingStopwatch, Measured, measure_round, split_rounds
 from hpcfsl.simulation import simulate
 from hpcfsl.trace.folder import RunFolder
@@ -32,13 +32,14 @@ _REPEATS = 21
 
 
 def measure_setting(setting: Setting, rounds: int, folder: Path, communicator: Communicator) -> list[Measured]:
-    """Collective. Run a setting and return its rounds after the warm-up, on root; an empty list elsewhere."""
-    config, watch = resolve(setting.tree(rounds)), LoggingStopwatch()
+    """Collective. Run a setting and return so many timed rounds, on root; an empty list elsewhere."""
+    total = WARM_ROUNDS + rounds + LAST_ROUNDS
+    config, watch = resolve(setting.tree(total)), LoggingStopwatch()
     simulate(config, RunFolder(folder), communicator, watch=watch)
     logs = [split_rounds(log) for log in communicator.gather_root(watch.log)]
     pooled = config.threshold.scope == "pooled"
-    each = [[log[number] for log in logs] for number in range(rounds)] if logs else []
-    pairs = list(pairwise(each))[WARM_ROUNDS - 1 :]
+    each = [[log[number] for log in logs] for number in range(total)] if logs else []
+    pairs = list(pairwise(each))[WARM_ROUNDS - 1 : total - LAST_ROUNDS - 1]
     return [measure_round(before, now, pooled=pooled) for before, now in pairs]
 
 

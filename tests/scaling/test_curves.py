@@ -106,7 +106,7 @@ def _in_this_process(design: tuple[Setting, ...], ranks: tuple[int, ...], *, rou
     found = []
     for setting in design:
         with TemporaryDirectory() as folder:
-            measured = measure_setting(setting, rounds + 1, Path(folder) / "run", SerialCommunicator())
+            measured = measure_setting(setting, rounds, Path(folder) / "run", SerialCommunicator())
         cluster = one_node(1, 2)
         found.append(Observation(setting=setting, work=count(setting), cluster=cluster, passes=(tuple(measured),)))
     return Measurement(observations=found, network={1: measure_network(SerialCommunicator())})

@@ -20,12 +20,20 @@ from hpcfsl.scaling.nnls import least_squares, solve
 from hpcfsl.scaling.stages import LoggingStopwatch, Measured, measure_round, split_rounds
 from hpcfsl.scaling.workload import Workload, evenly
 
-KNOWN = {"object": 1e-6, "geometry.round": 1e-4, "geometry.element": 1e-9, "geometry.flop": 1e-11, "inside.beta": 3e-10}
+KNOWN = {"object": 1e-6, "geometry.flop": 1e-11, "inside.beta": 3e-10}
 TRUE = Rates(
     seconds={
         **KNOWN,
         **{"plan.round": 1e-3, "plan.client": 1e-6, "gather.round": 1e-4, "gather.client": 2e-6, "inside.alpha": 2e-5},
-        **{"reduce.round": 1e-4, "reduce.term": 4e-9, "reduce.vector": 2e-9, "record.round": 5e-3, "commit.file": 3e-3},
+        **{
+            "geometry.round": 1e-4,
+            "geometry.element": 1e-9,
+            "reduce.round": 1e-4,
+            "reduce.term": 4e-9,
+            "reduce.vector": 2e-9,
+            "record.round": 5e-3,
+            "commit.round": 3e-3,
+        },
         **{"evaluate.shard": 2e-4, "evaluate.mlp.flop": 2e-11, "evaluate.lenet5.flop": 6e-11, "record.client": 3e-5},
         **{"train.mlp.group": 1e-3, "train.mlp.flop": 3e-11, "train.lenet5.client": 1e-3, "train.lenet5.flop": 5e-11},
         **{"score.element": 4e-9, "sum.group": 2e-4, "sum.element": 2e-9, "commit.byte": 1e-9},
@@ -99,7 +107,7 @@ def counts(name: str) -> Workload:
         pooled=True,
         vectors={"none": 0.0, "global": 1.0, "group": 1.0 + setting.groups}[setting.updates],
         vector_bytes=4.0 * params,
-        commits=1.0,
+        commits=1.0 if setting.commits else 1e-6,
     )
 
 
@@ -132,17 +140,17 @@ class TestFit:
         assert rates.group_noise == pytest.approx(0.03, rel=0.4)
 
     def test_network_rates_come_from_sums_and_gathers(self) -> None:
-        true = Rates(seconds={"inside.alpha": 3e-6, "inside.beta": 2.5e-10, "object": 1e-6})
+        true = Rates(seconds={"inside.alpha": 3e-6, "inside.beta": 2.5e-10, "inside.switch": 2e-5})
         network = {
             ranks: {
                 **{str(size): true.of(allreduce(size, one_node(ranks, 2))) for size in (80_000, 8_000_000)},
-                "0": true.of(gather_all(0.0, one_node(ranks, 2))) + 1e-6 * ranks * one_node(ranks, 2).sharing,
+                "0": true.of(gather_all(0.0, one_node(ranks, 2))),
             }
             for ranks in RANKS
         }
         network[HELD_OUT_RANKS[0]] = dict.fromkeys(network[1], 1e3)
-        found = fit_network(network, 2, {"object": 1e-6})
-        assert found == pytest.approx({"inside.alpha": 3e-6, "inside.beta": 2.5e-10})
+        found = fit_network(network, 2)
+        assert found == pytest.approx(true.seconds)
 
 
 def spoil(each: Observation) -> Observation:

@@ -130,6 +130,7 @@ class TestNetwork:
     def test_two_ranks_by_hand(self) -> None:
         amounts = network.allreduce(8e6, one_node(2, 2))
         assert amounts["inside.alpha"] == 2
+        assert amounts["inside.switch"] == 0
         assert amounts["inside.beta"] == 8e6
         assert not amounts["between.alpha"] + amounts["between.beta"]
 
