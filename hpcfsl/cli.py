@@ -171,6 +171,7 @@ def schema(out: Path | None) -> None:
 @click.option("--workload", "workloads", multiple=True, metavar="NAME", help="What to measure; again for more.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(["pfl", "flower"]), help="Whom to compare with.")
 @click.option("--pfl-python", metavar="PATH", help="The Python of an environment that has pfl.")
+@click.option("--pfl-plans", default="1x1,1x2,2x1", show_default=True, help="Processes x threads of pfl.")
 @click.option("--flower-python", metavar="PATH", help="The Python of an environment that has Flower.")
 @click.option("--ranks", default="1,2", show_default=True, help="Numbers of ranks of ours.")
 @click.option("--variant", "variants", multiple=True, metavar="NAME:SECTION.KEY=VALUE,...", help="Compare settings.")
@@ -189,8 +190,9 @@ def bench(
     results: tuple[Path, ...], markdown: bool, out: Path | None, scaling: bool, folder: Path | None, **choice: Any
 ) -> None:
     """Measure speed, memory and the cost of the method, beside other simulators."""
+    from hpcfsl.bench.choice import read_choice
     from hpcfsl.bench.command import bench as measure
-    from hpcfsl.bench.command import print_markdown, read_choice
+    from hpcfsl.bench.command import print_markdown
 
     if folder is not None and not scaling:
         raise UserError(f"--out {folder}: goes with --scaling; --json names a file for other results")

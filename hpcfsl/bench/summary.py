@@ -103,7 +103,8 @@ def peak_rates(result: Row) -> dict[int, float]:
 def _line(row: Row, result: Row, peaks: dict[int, list[float]]) -> Line:
     series, flops = row["series"], result.get("flops_per_client")
     rate = spread(series["rate"])
-    peak = peaks.get(row["processes"] * row["threads"])
+    # On a GPU there is one speed, whoever shares it.
+    peak = peaks.get(row["processes"] * row["threads"], next(iter(peaks.values())) if len(peaks) == 1 else None)
     known = flops is not None and peak is not None
     shares = [flops * mine / most for mine, most in zip(series["rate"], peak or [], strict=True)] if known else []
     return Line(

@@ -120,6 +120,7 @@ def test_the_method_is_recorded_and_committed(tmp_path: Path) -> None:
         (("--peer", "pfl", "--pfl-python", "/no/python"), "--pfl-python /no/python: there is no such program"),
         (("--peer", "flower"), "--flower-python: must name the Python"),
         (("--ranks", "2,x"), "--ranks 2,x: write numbers"),
+        (("--pfl-plans", "2"), "--pfl-plans 2: write processes x threads"),
         (("--variant", "x"), "--variant x: write it as NAME"),
         (("--workload", "mlp", "--set", "training.executor=fast"), "training.executor = 'fast'"),
         (("--markdown", "/no/file.json"), "cannot read the results /no/file.json"),

@@ -84,6 +84,8 @@ class Clock:
             return False
         if not self.marks and self._root:
             print(json.dumps({"event": "start"}), flush=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.marks.append(time.monotonic())
         return bool(len(self.marks) > self._rounds and self.marks[-1] - self.marks[0] >= self._seconds)
 

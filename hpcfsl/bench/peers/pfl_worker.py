@@ -7,10 +7,17 @@ torch.distributed. Its evaluation is on in the first round only, which is not ti
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from common import Clock, build_model, make_clients, mean_loss, peak_memory_bytes, read_request, tell
+
+if torch.cuda.device_count() == 1 and "PFL_WORKER_ADDRESSES" in os.environ:
+    # pfl takes NCCL where there is a GPU, but NCCL refuses two processes on one card; Gloo sums their updates there.
+    start_group = torch.distributed.init_process_group
+    torch.distributed.init_process_group = lambda backend, **others: start_group("gloo", **others)
+
 from pfl.aggregate.simulate import SimulatedBackend
 from pfl.algorithm.base import NNAlgorithmParams
 from pfl.algorithm.federated_averaging import FederatedAveraging
