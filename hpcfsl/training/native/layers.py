@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
 
@@ -45,6 +45,8 @@ _LEAVE_OUTPUT = (
     "shared-linear",
 )
 
+_LINE_LAYERS = (nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
+
 WIDE = 1 << 18
 """Weights from which on a fully connected layer is wide: a megabyte, what a core's own cache holds."""
 
@@ -60,10 +62,12 @@ class Form:
     Attributes:
         kind: Flat features, a sequence [positions, features], an image [channels, height, width], tokens [positions].
         shape: Its sizes in that order.
+        line: Whether an image is a line to torch, [channels, length]; its height is 1 here.
     """
 
     kind: Literal["flat", "sequence", "image", "tokens"]
     shape: tuple[int, ...]
+    line: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +103,15 @@ class Places:
     name: str
 
     def __getitem__(self, parameter: str) -> int:
-        """Return the place of a parameter's first number."""
-        return int(self.layout.slices[f"{self.name}.{parameter}"].start)
+        """Return the place of a parameter's first number.
+
+        Raises:
+            UnknownLayerError: It stands in the layout under another layer's name.
+        """
+        place = self.layout.slices.get(f"{self.name}.{parameter}")
+        if place is None:
+            raise UnknownLayerError(f"{self.name}.{parameter} is not a parameter of this layer alone")
+        return int(place.start)
 
 
 Emitted = tuple[Record | None, Form]
@@ -116,6 +127,8 @@ def emit(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[
     emitter = EMITTERS.get(type(layer))
     if emitter is None:
         raise UnknownLayerError(f"layer {type(layer).__name__}")
+    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
+        raise UnknownLayerError(f"layer {type(layer).__name__} with hooks")
     return emitter(layer, form, places, plan, before)
 
 
@@ -132,7 +145,7 @@ def _linear(layer: nn.Linear, form: Form, places: Places, plan: Plan, before: li
 
 
 def _convolution(layer: nn.Conv1d | nn.Conv2d, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
-    _need(form.kind == "image" and form.shape[0] == layer.in_channels, layer, form)
+    _need(_fits(layer, form) and form.shape[0] == layer.in_channels, layer, form)
     _need(layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str), layer, form)
     window = _window(layer, form)
     kernel, padding, dilation = window[:2], window[4:6], window[6:]
@@ -140,32 +153,32 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d, form: Form, places: Places, plan:
     _need(inside, layer, form)
     bias = places["bias"] if layer.bias is not None else 0
     words = [layer.out_channels, int(layer.bias is not None), places["weight"], bias, *window]
-    return Record(kind="convolution", words=words), Form(kind="image", shape=_after(layer.out_channels, form, window))
+    return Record(kind="convolution", words=words), _after(layer.out_channels, form, window)
 
 
 def _max_pooling(
     layer: nn.MaxPool1d | nn.MaxPool2d, form: Form, places: Places, plan: Plan, before: list[Record]
 ) -> Emitted:
-    _need(form.kind == "image" and not layer.ceil_mode and not layer.return_indices, layer, form)
+    _need(_fits(layer, form) and not layer.ceil_mode and not layer.return_indices, layer, form)
     window = _window(layer, form)
-    return Record(kind="max-pooling", words=window), Form(kind="image", shape=_after(form.shape[0], form, window))
+    return Record(kind="max-pooling", words=window), _after(form.shape[0], form, window)
 
 
 def _average_pooling(
     layer: nn.AvgPool1d | nn.AvgPool2d, form: Form, places: Places, plan: Plan, before: list[Record]
 ) -> Emitted:
     plain = not layer.ceil_mode and layer.count_include_pad and getattr(layer, "divisor_override", None) is None
-    _need(form.kind == "image" and plain, layer, form)
+    _need(_fits(layer, form) and plain, layer, form)
     window = _window(layer, form)
-    return Record(kind="average-pooling", words=window), Form(kind="image", shape=_after(form.shape[0], form, window))
+    return Record(kind="average-pooling", words=window), _after(form.shape[0], form, window)
 
 
 def _adaptive_pooling(layer: nn.Module, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     size = layer.output_size if isinstance(layer.output_size, tuple) else (layer.output_size,)
-    _need(form.kind == "image" and all(wanted == 1 for wanted in size), layer, form)
-    _, height, width = form.shape
+    _need(_fits(layer, form) and all(wanted == 1 for wanted in size), layer, form)
+    channels, height, width = form.shape
     kind = "max-pooling" if isinstance(layer, nn.AdaptiveMaxPool1d | nn.AdaptiveMaxPool2d) else "average-pooling"
-    return Record(kind=kind, words=[height, width, 1, 1, 0, 0, 1, 1]), Form(kind="image", shape=(form.shape[0], 1, 1))
+    return Record(kind=kind, words=[height, width, 1, 1, 0, 0, 1, 1]), replace(form, shape=(channels, 1, 1))
 
 
 def _activation(kind: str) -> Emitter:
@@ -185,13 +198,14 @@ def _flatten(layer: nn.Flatten, form: Form, places: Places, plan: Plan, before: 
 
 
 def _dropout(layer: KeyedDropout, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
-    _need(form.kind != "tokens" and layer.layer < MAX_LAYERS, layer, form)
+    threshold = round(layer.p * 2**32)
+    _need(form.kind != "tokens" and layer.layer < MAX_LAYERS and threshold < 2**32, layer, form)
     in_place = int(_may_overwrite(before))
     words = [
         in_place,
         int(form.kind == "image"),
         layer.layer,
-        round(layer.p * 2**32),
+        threshold,
         _real(1 / (1 - layer.p)),
         Purpose.DROPOUT,
     ]
@@ -253,17 +267,29 @@ EMITTERS: dict[type[nn.Module], Emitter] = {
     nn.LayerNorm: _layer_norm,
 }
 
-# Functions and methods of tensors that equal a layer without settings.
-_FUNCTIONS: dict[object, type[nn.Module]] = {
-    torch.relu: nn.ReLU,
-    functional.relu: nn.ReLU,
-    torch.tanh: nn.Tanh,
-    functional.tanh: nn.Tanh,
-    torch.sigmoid: nn.Sigmoid,
-    functional.sigmoid: nn.Sigmoid,
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
+_MAXIMUM = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+
+# Functions and methods of tensors that equal a layer, and what they call their arguments after the first.
+_FUNCTIONS: dict[object, tuple[type[nn.Module], tuple[str, ...]]] = {
+    torch.relu: (nn.ReLU, ()),
+    functional.relu: (nn.ReLU, ("inplace",)),
+    "relu": (nn.ReLU, ()),
+    torch.tanh: (nn.Tanh, ()),
+    functional.tanh: (nn.Tanh, ()),
+    "tanh": (nn.Tanh, ()),
+    torch.sigmoid: (nn.Sigmoid, ()),
+    functional.sigmoid: (nn.Sigmoid, ()),
+    "sigmoid": (nn.Sigmoid, ()),
+    torch.flatten: (nn.Flatten, ("start_dim", "end_dim")),
+    "flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    functional.max_pool1d: (nn.MaxPool1d, _MAXIMUM),
+    functional.max_pool2d: (nn.MaxPool2d, _MAXIMUM),
+    torch.max_pool2d: (nn.MaxPool2d, _MAXIMUM),
+    functional.avg_pool1d: (nn.AvgPool1d, _AVERAGE),
+    functional.avg_pool2d: (nn.AvgPool2d, _AVERAGE),
+    functional.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+    functional.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, ("output_size", "return_indices")),
 }
 
 
@@ -273,34 +299,39 @@ def layer_of_function(node: fx.Node) -> nn.Module:
     Raises:
         UnknownLayerError: There is none.
     """
-    settings = (*node.args[1:], *node.kwargs.values())
-    if node.target in _FUNCTIONS and not any(settings):
-        return _FUNCTIONS[node.target]()
-    if node.target in (torch.flatten, "flatten") and settings == (1,):
-        return nn.Flatten()
-    if node.target in (functional.max_pool2d, torch.max_pool2d) and len(settings) == 1 and node.args[1:]:
-        return nn.MaxPool2d(node.args[1])  # type: ignore[arg-type]  # what the user's own call gave
-    raise UnknownLayerError(f"call of {getattr(node.target, '__name__', node.target)}")
+    name = f"call of {getattr(node.target, '__name__', node.target)}"
+    if node.target not in _FUNCTIONS:
+        raise UnknownLayerError(name)
+    layer, names = _FUNCTIONS[node.target]
+    settings = {"start_dim": 0} if layer is nn.Flatten else {}  # where the function begins, unlike the layer
+    try:
+        return layer(**settings | dict(zip(names, node.args[1:], strict=False)) | node.kwargs)
+    except TypeError as error:
+        raise UnknownLayerError(f"{name} ({error})") from error
 
 
 def _window(layer: Any, form: Form) -> list[int]:
     """Return kernel, stride, padding and dilation as (height, width) each; a sequence has height 1."""
     pairs = ((layer.kernel_size, 1), (layer.stride, 1), (layer.padding, 0), (getattr(layer, "dilation", 1), 1))
-    one_row = isinstance(layer, nn.Conv1d | nn.MaxPool1d | nn.AvgPool1d)
     words: list[int] = []
     for value, neutral in pairs:
-        last = value if isinstance(value, tuple) else (value,) * (1 if one_row else 2)
-        words += [neutral, last[0]] if one_row else list(last)
+        last = value if isinstance(value, tuple) else (value,) * (1 if form.line else 2)
+        words += [neutral, last[0]] if form.line else list(last)
     return words
 
 
-def _after(channels: int, form: Form, window: list[int]) -> tuple[int, int, int]:
+def _after(channels: int, form: Form, window: list[int]) -> Form:
     sizes = [
         (form.shape[1 + axis] + 2 * window[4 + axis] - window[6 + axis] * (window[axis] - 1) - 1) // window[2 + axis]
         + 1
         for axis in range(2)
     ]
-    return channels, *sizes  # type: ignore[return-value]  # two sizes
+    return replace(form, shape=(channels, *sizes))
+
+
+def _fits(layer: nn.Module, form: Form) -> bool:
+    """Return whether the form is an image of the layer's dimensions; torch would take another for one large sample."""
+    return form.kind == "image" and form.line == isinstance(layer, _LINE_LAYERS)
 
 
 def _may_overwrite(before: list[Record]) -> bool:

@@ -23,6 +23,9 @@ from hpcfsl.training.native.layers import Form, Places, Plan, Record, UnknownLay
 TOGETHER = 4
 """Clients that train in step where a wide layer is shared: more would share it better and leave the cache sooner."""
 
+MOST_LAYERS = 256
+"""Layers of a program, as in engine.h."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
@@ -55,6 +58,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
         UnknownLayerError: The engine cannot run it; says why.
     """
     steps = _flatten_first(list(_steps(model)))
+    _check_parameters(model, steps)
     form = _input_form(tuple(model.trial.shape[1:]), steps)
     records: list[Record] = []
     head = form
@@ -64,6 +68,8 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
             records.append(record)
     if form.kind not in ("flat", "sequence"):
         raise UnknownLayerError(f"its output is {form.kind}, not one row of classes")
+    if len(records) > MOST_LAYERS:
+        raise UnknownLayerError(f"it has {len(records)} layers, and the engine takes {MOST_LAYERS}")
     together = TOGETHER if any(record.kind == "shared-linear" for record in records) else 1
     words = [plan.batch, together, int(timed), model.layout.size, *_input_words(head, records), len(records)]
     for record in records:
@@ -87,6 +93,14 @@ def _steps(model: SplitModel) -> Iterator[tuple[str, nn.Module]]:
         yield from _line(half, graph, prefix)
 
 
+def _check_parameters(model: SplitModel, steps: list[tuple[str, nn.Module]]) -> None:
+    """Raise UnknownLayerError unless each parameter belongs to one layer that runs once: each layer has a copy."""
+    names = [f"{name}.{own}" for name, step in steps for own, _ in step.named_parameters()]
+    for name in model.layout.names:
+        if names.count(name) != 1:
+            raise UnknownLayerError(f"parameter {name} is used {names.count(name)} times")
+
+
 def _flatten_first(steps: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Module]]:
     """Return the layers with dropouts after the flattening that follows them, where masks have the features' order."""
     ordered = list(steps)
@@ -99,10 +113,10 @@ def _flatten_first(steps: list[tuple[str, nn.Module]]) -> list[tuple[str, nn.Mod
 def _line(half: nn.Module, graph: fx.Graph, prefix: str) -> Iterator[tuple[str, nn.Module]]:
     last: fx.Node | None = None
     for node in graph.nodes:
-        if node.op == "output":
-            return
         if node.all_input_nodes != ([] if last is None else [last]):
             raise UnknownLayerError(f"{node.name} does not follow {last}; the layers are no straight line")
+        if node.op == "output":
+            return
         if node.op == "call_module":
             yield f"{prefix}{node.target}", half.get_submodule(str(node.target))
         elif node.op != "placeholder":
@@ -124,7 +138,8 @@ def _input_form(shape: tuple[int, ...], steps: list[tuple[str, nn.Module]]) -> F
         break
     if len(shape) not in (2, 3):
         raise UnknownLayerError(f"samples of shape {list(shape)}")
-    return Form(kind="image", shape=shape if len(shape) == 3 else (shape[0], 1, shape[1]))
+    line = len(shape) == 2
+    return Form(kind="image", shape=(shape[0], 1, shape[1]) if line else shape, line=line)
 
 
 def _input_words(form: Form, records: list[Record]) -> list[int]:
