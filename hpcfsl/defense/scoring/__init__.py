@@ -7,4 +7,14 @@ from hpcfsl.defense.scoring import components, composite, no_score, spectral
 from hpcfsl.defense.scoring.evidence import Evidence, collect_evidence
 from hpcfsl.defense.scoring.score import Score, Scores, scores
 
-__all__ = ["Evidence", "Score", "Scores", "collect_evidence", "components", "composite", "no_score", "scores", "spectral"]
+__all__ = [
+    "Evidence",
+    "Score",
+    "Scores",
+    "collect_evidence",
+    "components",
+    "composite",
+    "no_score",
+    "scores",
+    "spectral",
+]
