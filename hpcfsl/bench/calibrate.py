@@ -96,7 +96,8 @@ def _trainers(
 ) -> Iterator[tuple[tuple[str, int], Callable[[], object]]]:
     """Yield name, chunk and action of every candidate that can train the model here."""
     plain = world.config.training.chunk_clients
-    chunks = sorted({min(chunk, len(data.clients)) for chunk in CHUNKS})
+    # Beyond the first chunk that holds the whole group all are the same.
+    chunks = [chunk for chunk, smaller in zip(CHUNKS, (0, *CHUNKS), strict=False) if smaller < len(data.clients)]
     for name, chunk in [("native", plain), *(("stacked", chunk) for chunk in chunks), ("one-by-one", plain)]:
         settings = world.config.training.replace(executor=name, chunk_clients=chunk)
         trainer = _trainer(world, settings, data, start)
