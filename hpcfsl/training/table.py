@@ -68,7 +68,8 @@ class Entry:
 
 def key_of(model: SplitModel, settings: TrainingSettings, device: torch.device) -> Key:
     """Return the key under which a table has the speeds of a model."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    known = device.type == "cuda" and torch.cuda.is_available()
+    name = torch.cuda.get_device_name(device) if known else device.type
     return Key(device=name, model=describe_model(model), batch_size=settings.batch_size, precision=settings.precision)
 
 
