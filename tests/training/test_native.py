@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from support.all_chains import make_chains
 from support.chains import (
     INSTRUCTION_SETS,
     Chain,
     assert_close,
     flat,
-    make_chains,
     make_native,
     reference,
     text,

@@ -198,10 +198,10 @@ class NativeEngine final : public Engine {
         tokens_at_ = planner.take(2 * batch_ * in_.width);
         targets_at_ = planner.take(2 * batch_ * layers_[num_layers_ - 1]->out.pixels());
         planned_ = planner.size();
-        return allocate_clients();
+        return allocate_clients(planner);
     }
 
-    bool allocate_clients() {
+    bool allocate_clients(const Planner &planner) {
         start_ = take_floats(packed_);
         weights_ = take_floats(together_ * 4 * packed_);
         clients_ = static_cast<Client *>(std::calloc(together_, sizeof(Client)));
@@ -209,6 +209,7 @@ class NativeEngine final : public Engine {
         for (long i = 0; i < together_; i++) {
             clients_[i].arena = take_floats(planned_);
             if (!clients_[i].arena) return false;
+            planner.forbid_gaps(clients_[i].arena);
             clients_[i].weights = weights_ + 4 * i * packed_;
             clients_[i].gradients = clients_[i].weights + packed_;
         }

@@ -18,6 +18,7 @@ from hpcfsl.models.dropout import KeyedDropout
 from hpcfsl.models.graphs import UncuttableError, trace
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.native import layers
+from hpcfsl.training.native.functions import layer_of_function
 from hpcfsl.training.native.layers import Form, Places, Plan, Record, UnknownLayerError
 
 TOGETHER = 4
@@ -120,7 +121,7 @@ def _line(half: nn.Module, graph: fx.Graph, prefix: str) -> Iterator[tuple[str, 
         if node.op == "call_module":
             yield f"{prefix}{node.target}", half.get_submodule(str(node.target))
         elif node.op != "placeholder":
-            yield "", layers.layer_of_function(node)
+            yield "", layer_of_function(node)
         last = node
 
 
