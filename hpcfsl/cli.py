@@ -60,7 +60,7 @@ def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
 @click.argument("config", type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
 @click.option("--ranks", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Ranks of the run.")
-@click.option("--ranks-per-node", type=click.IntRange(min=1), help="Ranks of a node; all of them without.")
+@click.option("--ranks-per-node", type=click.IntRange(min=1), help="On a cluster; without, all share this machine.")
 @click.option("--out", type=FOLDER, default=".", help="A folder on the disk that the run will write to.")
 @click.option("--no-measure", is_flag=True, help="Train nothing: take --gflops for the speed of a core.")
 @click.option(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from hpcfsl.scaling.amounts import Options
 from hpcfsl.scaling.cluster import Cluster
-from hpcfsl.scaling.model import Options, Prediction, Rates, predict
+from hpcfsl.scaling.model import Prediction, Rates, predict
 from hpcfsl.scaling.workload import Rule, Workload, evenly
 
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)

@@ -15,11 +15,12 @@ from typing import Any
 from hpcfsl.bench.processes import num_cores
 from hpcfsl.config import Config
 from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.scaling.amounts import geometry_amounts, reduce_amounts
 from hpcfsl.scaling.calibrate import assumed_rates, measured_rates, shipped_rates
-from hpcfsl.scaling.cluster import Cluster
+from hpcfsl.scaling.cluster import Cluster, one_node
+from hpcfsl.scaling.curves import with_network
 from hpcfsl.scaling.memory import available_bytes, predict_memory, spilled_bytes
-from hpcfsl.scaling.model import Prediction, Rates, predict, reduce_amounts
-from hpcfsl.scaling.model import geometry_amounts as geometry
+from hpcfsl.scaling.model import Prediction, Rates, predict
 from hpcfsl.scaling.network import Amounts
 from hpcfsl.scaling.sizes import Sizes, predict_sizes
 from hpcfsl.scaling.workload import Workload, of_world
@@ -34,7 +35,8 @@ class Request:
 
     Attributes:
         ranks: Ranks of the run.
-        ranks_per_node: Ranks of a node; None for all of them.
+        ranks_per_node: Ranks of a node of a cluster, each with a core of its own; None for ranks that all share this
+            machine's cores.
         measure: Whether to train a few clients first.
         gflops: Speed of a core where nothing is measured, 1e9 operations a second.
         out: A folder on the disk that the run will write to.
@@ -133,13 +135,14 @@ def estimate(config: Config, request: Request) -> Estimate:
 
 
 def _cluster(request: Request) -> Cluster:
-    return Cluster(
-        ranks=request.ranks, ranks_per_node=request.ranks_per_node or request.ranks, cores_per_node=num_cores()
-    )
+    if request.ranks_per_node is None:
+        return one_node(request.ranks, num_cores())
+    each = request.ranks_per_node
+    return Cluster(ranks=request.ranks, ranks_per_node=each, cores_per_node=each)
 
 
 def _rates(world: World, work: Workload, request: Request) -> Rates:
-    shipped = shipped_rates()
+    shipped = with_network(shipped_rates())
     if request.measure:
         return measured_rates(world, work, shipped)
     return assumed_rates(work, shipped, request.gflops * 1e9)
@@ -152,7 +155,7 @@ def _network_bytes(work: Workload, cluster: Cluster) -> dict[str, float]:
     def sent(amounts: Amounts) -> float:
         return float(amounts.get("inside.beta", 0.0))
 
-    return {"exact sum": sent(reduce_amounts(work, alone)), "rule across groups": sent(geometry(work, alone))}
+    return {"exact sum": sent(reduce_amounts(work, alone)), "rule across groups": sent(geometry_amounts(work, alone))}
 
 
 def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:

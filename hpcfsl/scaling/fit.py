@@ -17,10 +17,11 @@ from statistics import median
 import numpy as np
 
 from hpcfsl.parallel.placement import place_groups
+from hpcfsl.scaling.amounts import score_amounts, stage_amounts, sum_amounts, train_amounts
 from hpcfsl.scaling.cluster import one_node
 from hpcfsl.scaling.design import HELD_OUT_RANKS
 from hpcfsl.scaling.measure import Observation
-from hpcfsl.scaling.model import Rates, predict, score_amounts, stage_amounts, sum_amounts, train_amounts
+from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.network import Amounts, allreduce, gather_all
 from hpcfsl.scaling.nnls import least_squares
 from hpcfsl.scaling.workload import Workload

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,14 @@ class TestEstimate:
         ]
         assert sent[0] == 0 < sent[1] < sent[2]
 
+    def test_ranks_of_a_cluster_have_a_core_each_and_a_network_between_nodes(self) -> None:
+        tree = changed(FEW, model={"hidden": [4000]}, groups={"number": 12})
+        request = Request(measure=False, gflops=0.01, ranks=12)
+        here, spread = (estimate(resolve(tree), each) for each in (request, replace(request, ranks_per_node=1)))
+        assert spread.round.terms["compute"] < here.round.terms["compute"]
+        assert spread.cluster.nodes == 12
+        assert spread.round.terms["reduction"] > 0
+
     def test_a_faster_core_takes_less(self) -> None:
         times = [estimate(resolve(FEW), Request(measure=False, gflops=speed)).seconds for speed in (0.001, 1.0)]
         assert times[0] > times[1]
@@ -172,7 +181,7 @@ class TestEstimate:
     def test_warns_of_what_does_not_fit(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(estimates, "available_bytes", lambda: 1000)
         monkeypatch.setattr(estimates.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10})())
-        warnings = estimate(resolve(FEW), Request(measure=False, ranks=5000, ranks_per_node=5000)).warnings
+        warnings = estimate(resolve(FEW), Request(measure=False, ranks=5000)).warnings
         assert any("free" in text for text in warnings)
         assert any("left" in text for text in warnings)
         assert any("4997 of 5000 ranks get no group" in text for text in warnings)

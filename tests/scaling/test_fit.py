@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcfsl.parallel.placement import place_groups
+from hpcfsl.scaling.amounts import score_amounts, sum_amounts, train_amounts
 from hpcfsl.scaling.cluster import one_node
 from hpcfsl.scaling.design import DESIGN, HELD_OUT_RANKS, RANKS
 from hpcfsl.scaling.fit import compare, fit, fit_network, median_and_worst
 from hpcfsl.scaling.measure import Observation
-from hpcfsl.scaling.model import Rates, predict, score_amounts, sum_amounts, train_amounts
+from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.network import allreduce, gather_all
 from hpcfsl.scaling.nnls import least_squares, solve
 from hpcfsl.scaling.stages import LoggingStopwatch, Measured, measure_round, split_rounds

@@ -6,19 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcfsl.scaling import network
-from hpcfsl.scaling.cluster import Cluster, one_node, shared_seconds, slowest_of
-from hpcfsl.scaling.model import (
+from hpcfsl.scaling.amounts import (
     STAGES,
     Options,
-    Rates,
     geometry_amounts,
-    predict,
     reduce_amounts,
     score_amounts,
     stage_amounts,
     sum_amounts,
     train_amounts,
 )
+from hpcfsl.scaling.cluster import Cluster, one_node, shared_seconds, slowest_of
+from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.workload import Workload, evenly
 
 sizes = st.integers(1, 200)
