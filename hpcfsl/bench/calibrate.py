@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.round import plan_round
 from hpcfsl.state import initial_state
 from hpcfsl.trace.folder import write_atomic
-from hpcfsl.training.executors import make_executor, train_group
-from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.executors import Executor, choose, make_candidate, train_group
+from hpcfsl.training.native.executor import NativeExecutor
 from hpcfsl.training.table import Candidate, Entry, key_of, merge_entries, read_table, write_table
 from hpcfsl.training.updates import LocalData
 from hpcfsl.world import World, build_world
@@ -65,13 +66,18 @@ def measure_entry(config: Config, *, turns: int, say: Say) -> Entry:
     trainers = dict(_trainers(world, data, start))
     seconds = _take_turns(list(trainers.values()), turns)
     speeds = {one: len(data.clients) / second for one, second in zip(trainers, seconds, strict=True)}
-    for (name, chunk), speed in speeds.items():
-        say(f"  {name}{f' {chunk}' if name == 'stacked' else ''}: {speed:,.1f} clients/s")
+    for choice, speed in speeds.items():
+        say(f"  {_describe(choice)}: {speed:,.1f} clients/s")
     ranking = [
-        Candidate(executor=name, chunk_clients=chunk, clients_per_second=float(f"{speed:.3g}"))
-        for (name, chunk), speed in sorted(speeds.items(), key=lambda item: -item[1])
+        replace(choice, clients_per_second=float(f"{speed:.3g}"))
+        for choice, speed in sorted(speeds.items(), key=lambda item: -item[1])
     ]
     return Entry(key=key, ranking=tuple(ranking))
+
+
+def _describe(choice: Candidate) -> str:
+    chunk = f" {choice.chunk_clients}" if choice.executor == "stacked" else ""
+    return f"{choice.executor}{chunk}{'' if choice.share_wide else ', a copy of wide layers for each client'}"
 
 
 def _configurations(path: Path | None) -> list[Config]:
@@ -91,32 +97,42 @@ def _largest_group(world: World) -> LocalData:
     )
 
 
-def _trainers(
-    world: World, data: LocalData, start: torch.Tensor
-) -> Iterator[tuple[tuple[str, int], Callable[[], object]]]:
-    """Yield name, chunk and action of every candidate that can train the model here."""
+def _trainers(world: World, data: LocalData, start: torch.Tensor) -> Iterator[tuple[Candidate, Callable[[], object]]]:
+    """Yield every candidate that can train the model here, and what trains the group."""
+    for choice in _candidates(world, len(data.clients)):
+        executor = _executor(world, choice, int(data.counts.max()))
+        if executor is None:
+            continue
+        yield choice, _trainer(executor, choice, data, start)
+        if isinstance(executor, NativeExecutor) and executor.shares:
+            copying = replace(choice, share_wide=False)
+            other = _executor(world, copying, int(data.counts.max()))
+            assert other is not None
+            yield copying, _trainer(other, copying, data, start)
+
+
+def _candidates(world: World, group: int) -> list[Candidate]:
     plain = world.config.training.chunk_clients
     # Beyond the first chunk that holds the whole group all are the same.
-    chunks = [chunk for chunk, smaller in zip(CHUNKS, (0, *CHUNKS), strict=False) if smaller < len(data.clients)]
-    for name, chunk in [("native", plain), *(("stacked", chunk) for chunk in chunks), ("one-by-one", plain)]:
-        settings = world.config.training.replace(executor=name, chunk_clients=chunk)
-        trainer = _trainer(world, settings, data, start)
-        if trainer is not None:
-            yield (name, chunk), trainer
+    chunks = [chunk for chunk, smaller in zip(CHUNKS, (0, *CHUNKS), strict=False) if smaller < group]
+    names = [("native", plain), *(("stacked", chunk) for chunk in chunks), ("one-by-one", plain)]
+    return [Candidate(executor=name, chunk_clients=chunk) for name, chunk in names]
 
 
-def _trainer(
-    world: World, settings: TrainingSettings, data: LocalData, start: torch.Tensor
-) -> Callable[[], object] | None:
+def _executor(world: World, choice: Candidate, most_samples: int) -> Executor | None:
+    """Return the executor of a candidate, or None where it cannot train this model with these settings here."""
+    settings = world.config.training.replace(executor=choice.executor, chunk_clients=choice.chunk_clients)
     try:
-        executor = make_executor(world.model, settings, world.device, most_samples=int(data.counts.max()))
+        choose(world.model, settings, world.device)
     except ConfigError:
-        return None  # these settings, or this device, or this model are not for it
-    if executor.name != settings.executor:
-        return None  # the model cannot be stacked
+        return None
+    executor = make_candidate(choice, world.model, settings, world.device, most_samples=most_samples)
+    return executor if executor.name == choice.executor else None
 
+
+def _trainer(executor: Executor, choice: Candidate, data: LocalData, start: torch.Tensor) -> Callable[[], object]:
     def train() -> object:
-        return train_group(executor, start, data, chunk=settings.chunk_clients, seed=0, round=0).updates.cpu()
+        return train_group(executor, start, data, chunk=choice.chunk_clients, seed=0, round=0).updates.cpu()
 
     return train
 

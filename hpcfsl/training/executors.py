@@ -64,7 +64,7 @@ def make_executor(
     """
     choice = choose(model, settings, device)
     settings = settings.replace(chunk_clients=choice.chunk_clients)
-    made = _make(choice.executor, model, settings, device, most_samples)
+    made = make_candidate(choice, model, settings, device, most_samples=most_samples)
     if (
         made.name != "native"
         and settings.executor == "auto"
@@ -75,12 +75,13 @@ def make_executor(
     return made
 
 
-def _make(
-    name: str, model: SplitModel, settings: TrainingSettings, device: torch.device, most_samples: int
+def make_candidate(
+    choice: Candidate, model: SplitModel, settings: TrainingSettings, device: torch.device, *, most_samples: int
 ) -> Executor:
-    if name == "native":
-        return NativeExecutor(model, settings, most_samples)
-    return (make_stacked if name == "stacked" else OneByOneExecutor)(model, settings, device)
+    """Return the executor that a choice names; arguments as in `make_executor`."""
+    if choice.executor == "native":
+        return NativeExecutor(model, settings, most_samples, share_wide=choice.share_wide)
+    return (make_stacked if choice.executor == "stacked" else OneByOneExecutor)(model, settings, device)
 
 
 def describe(executor: Executor) -> str:

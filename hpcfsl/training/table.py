@@ -33,11 +33,13 @@ class Candidate:
     Attributes:
         executor: Its name.
         chunk_clients: Clients that the stacked executor trains together.
+        share_wide: Whether the native executor keeps samples instead of weights of wide layers.
         clients_per_second: Its speed where the table was made; for people, not read.
     """
 
     executor: str
     chunk_clients: int
+    share_wide: bool = True
     clients_per_second: float = 0.0
 
 
@@ -142,4 +144,6 @@ def _read_entry(table: dict[str, Any]) -> Entry:
             raise ValueError(f"no executor {candidate.executor!r} of chunks of {candidate.chunk_clients!r}")
         if candidate.chunk_clients < 1:
             raise ValueError(f"chunks of {candidate.chunk_clients} clients")
+        if not isinstance(candidate.share_wide, bool):
+            raise ValueError(f"share_wide = {candidate.share_wide!r}")
     return Entry(key=key, ranking=ranking)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcfsl.models.split import SplitModel
-from hpcfsl.native.library import library
+from hpcfsl.native.library import instruction_set, library
 from hpcfsl.training.batches import epoch_orders
 from hpcfsl.training.native.binding import NativeEngine, descent_of
 from hpcfsl.training.native.layers import Plan, UnknownLayerError
@@ -39,25 +39,31 @@ class NativeExecutor:
         model: A model for which `why_not` is None.
         settings: Local training.
         most_samples: Training samples of the largest client of the population.
+        share_wide: Whether wide layers under plain descent keep samples instead of weights.
     """
 
     name = "native"
     whole_groups = True
 
-    def __init__(self, model: SplitModel, settings: TrainingSettings, most_samples: int) -> None:
-        self.detail, self._settings, self._size = "", settings, model.layout.size
+    def __init__(
+        self, model: SplitModel, settings: TrainingSettings, most_samples: int, *, share_wide: bool = True
+    ) -> None:
+        self._settings, self._size, self._most_samples = settings, model.layout.size, most_samples
         self.chunk_clients = settings.chunk_clients
-        plain = settings.optimizer == "sgd" and not (
-            settings.momentum or settings.weight_decay or settings.proximal or settings.clip_norm
-        )
         self.plan = Plan(
             batch=min(settings.batch_size, most_samples),
             seen=most_samples * settings.local_epochs,
-            rate=settings.learning_rate if plain else 0.0,
+            rate=settings.learning_rate if share_wide and _is_plain(settings) else 0.0,
         )
-        self._most_samples = most_samples
         self.program = compile_program(model, self.plan)
+        shared = ", wide layers shared" if self.shares else ""
+        self.detail = f"{instruction_set()}{shared}"
         self._engines = [NativeEngine(self.program.words)]
+
+    @property
+    def shares(self) -> bool:
+        """Whether some layer keeps samples instead of weights."""
+        return "shared-linear" in self.program.layers
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the clients, in order."""
@@ -107,6 +113,12 @@ class NativeExecutor:
             raise ValueError(f"targets must be 0 .. {program.classes - 1}")
         if program.tokens and (int(data.inputs.min()) < 0 or int(data.inputs.max()) >= program.tokens):
             raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")
+
+
+def _is_plain(settings: TrainingSettings) -> bool:
+    """Return whether a local step is the weights less the rate times the gradient, and nothing else."""
+    more = settings.momentum or settings.weight_decay or settings.proximal or settings.clip_norm
+    return settings.optimizer == "sgd" and not more
 
 
 def _orders(data: LocalData, settings: TrainingSettings, *, seed: int, round: int) -> NDArray[np.int64]:
