@@ -224,7 +224,7 @@ def calibrate(config: Path | None, out: Path, turns: int) -> None:
 
 @main.command()
 def info() -> None:
-    """Say which versions, MPI library and devices a run would use."""
+    """Say which versions, MPI library, devices and compiled kernels a run would use."""
     from hpcfsl.launch import describe_machine
 
     for name, value in describe_machine().items():

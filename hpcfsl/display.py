@@ -143,6 +143,8 @@ def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     seconds = tree["seconds"]
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds["by_phase"].items() if value >= 0.05)
     yield "seconds", f"{seconds['total']:.1f} on {tree['ranks']['count']} ranks ({phases})"
+    if "executor" in tree["provenance"]:
+        yield "executor", tree["provenance"]["executor"]
 
 
 def _width() -> int:

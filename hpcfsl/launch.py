@@ -14,6 +14,7 @@ from pathlib import Path
 from hpcfsl.config import load
 from hpcfsl.display import make_listener, print_result
 from hpcfsl.errors import UserError, one_line
+from hpcfsl.native.library import instruction_set
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.failure import failing_together
 from hpcfsl.parallel.mpi import connect, describe_library
@@ -59,7 +60,15 @@ def describe_machine() -> dict[str, str]:
         found["devices"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "cpu"
     except ImportError:
         found["devices"] = "torch is not installed: pip install 'hpcfsl[run]'"
+    found["kernels"] = _describe_kernels()
     return found
+
+
+def _describe_kernels() -> str:
+    name = instruction_set()
+    if name == "none":
+        return "none, so training uses torch: install a C++ compiler, then hpcfsl again"
+    return f"{name}, in which executor 'native' trains on the processor"
 
 
 def _run(

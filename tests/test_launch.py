@@ -169,7 +169,7 @@ class TestDescribeMachine:
         code = "from hpcfsl.cli import main; main(['info'])"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
         lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-        assert {"processor", "cores", "numpy", "torch", "MPI", "devices"} <= set(lines)
+        assert {"processor", "cores", "numpy", "torch", "MPI", "devices", "kernels"} <= set(lines)
 
     def test_what_is_missing_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = builtins.__import__

@@ -71,7 +71,8 @@ def make_executor(
         and device.type != "cuda"
         and settings.precision == "float32"
     ):
-        made.detail = "; ".join(filter(None, (f"not native: {why_not(model)}", made.detail)))
+        reason = why_not(model) or "slower by the table of executors"
+        made.detail = "; ".join(filter(None, (f"not native: {reason}", made.detail)))
     return made
 
 
