@@ -36,6 +36,7 @@ class Workload:
         batch: Samples in a local step.
         learning_rate: Step size of local SGD.
         protocol: The split protocol.
+        groups: Groups in a round; memory follows their size.
         peers: Names of the peers that can do this work.
         rounds: Rounds that are timed where only one is wanted; 0 to fill the seconds asked for.
         preset: Preset of the run: plain averaging, or the whole method.
@@ -52,6 +53,7 @@ class Workload:
     batch: int = 10
     learning_rate: float = 0.1
     protocol: str = "fedavg"
+    groups: int = 4
     peers: tuple[str, ...] = ()
     rounds: int = 0
     preset: Preset = "averaging"
@@ -74,6 +76,7 @@ class Workload:
             "participation": {"rule": "number", "clients": self.cohort},
             "model": dict(self.model),
             "protocol": {"name": self.protocol},
+            "groups": {"number": self.groups},
             "training": {"batch_size": self.batch, "learning_rate": self.learning_rate},
             "perturbation": {"rule": "gaussian", "noise_multiplier": 0.01} if method else {"rule": "none"},
             "evaluation": {"every": NEVER},
@@ -135,6 +138,7 @@ _ALL = (
         cohort=10_000,
         population=10_000,
         pool=60_000,
+        groups=40,
         rounds=1,
         preset="hardened",
     ),
