@@ -59,6 +59,13 @@ find_python() {
     done
 }
 
+# need_compiler PYTHON: install what the compiled kernels are built with, or say what goes on without them.
+need_compiler() {
+    local header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+    if command -v "${CXX:-c++}" >/dev/null && "$1" -c "$header"; then return; fi
+    install_packages g++ python3-dev || say "no C++ compiler or no headers of Python, and none could be installed: training will use torch"
+}
+
 # make_environment FOLDER EXTRAS: install hpcfsl[EXTRAS] into FOLDER unless it is there already, and put it on the PATH.
 make_environment() {
     local folder=$1 extras=$2 python stamp
@@ -70,6 +77,7 @@ make_environment() {
             python=$(find_python)
         fi
         [ -n "$python" ] || fail "no Python >= 3.11 with the venv module: install python3-venv, or name one, PYTHON=/path/to/python3"
+        need_compiler "$python"
         say "installing hpcfsl[$extras] into $folder (some minutes the first time)"
         "$python" -m venv --clear "$folder"
         "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$extras]"
