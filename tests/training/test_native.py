@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -260,3 +261,20 @@ def test_what_lies_outside_the_tables_is_refused() -> None:
             train_natively(model, data, USUAL)
     with pytest.raises(AssertionError):  # an engine is made for the largest client of a population
         make_native(model, USUAL, 6).train(model.initial_weights(1), chain.data(), seed=5, round=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"inputs": torch.zeros(12, 5, dtype=torch.float64)},
+        {"inputs": torch.zeros(12, 6)},
+        {"inputs": torch.zeros(11, 5), "targets": torch.zeros(11, dtype=torch.int64)},
+        {"targets": torch.zeros(12)},
+        {"targets": torch.zeros(11, dtype=torch.int64)},
+        {"counts": np.array([12, 0, 0])},
+    ],
+)
+def test_memory_of_another_form_never_reaches_the_engine(change: dict[str, Any]) -> None:
+    chain = CHAINS["linear-5"]
+    with pytest.raises(AssertionError):
+        train_natively(chain.model(), replace(chain.data(), **change), USUAL)

@@ -149,10 +149,13 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "many-dimensions": (lambda: nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)), (2, 2, 2, 2),
                         "samples of shape [2, 2, 2, 2]"),
     "rare-dropout": (lambda: nn.Sequential(nn.Dropout(1 - 1e-12), nn.Linear(6, 3)), ROW, "KeyedDropout"),
+    "no-features": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(0, 3)), (2, 0), "layer Flatten on nothing"),
+    "no-classes": (lambda: nn.Sequential(nn.Linear(6, 0)), ROW, "its output is flat [0]"),
     "layers": (lambda: nn.Sequential(nn.Linear(6, 3), *(nn.ReLU() for _ in range(256))), ROW, "257 layers"),
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_the_engine_refuses(name: str) -> None:
     build, shape, reason = REFUSED[name]

@@ -49,6 +49,7 @@ class NativeExecutor:
         self, model: SplitModel, settings: TrainingSettings, most_samples: int, *, share_wide: bool = True
     ) -> None:
         self._settings, self._size, self._most_samples = settings, model.layout.size, most_samples
+        self._sample_shape = tuple(model.trial.shape[1:])
         self.chunk_clients = settings.chunk_clients
         self.plan = Plan(
             batch=min(settings.batch_size, most_samples),
@@ -89,7 +90,7 @@ class NativeExecutor:
         self, engine: NativeEngine, start: Tensor, data: LocalData, updates: Tensor, *, seed: int, round: int
     ) -> NDArray[np.float64]:
         """Train clients on one engine; write `updates`, [clients, params], and return losses [epochs, clients]."""
-        self._check(data)
+        self._check(start, data)
         losses = np.zeros((self._settings.local_epochs, len(data.clients)))
         arrays = {
             "start": start.contiguous().numpy(),
@@ -104,14 +105,18 @@ class NativeExecutor:
         engine.train(arrays, batch=self.plan.batch, seed=seed, round=round, descent=descent_of(self._settings))
         return losses
 
-    def _check(self, data: LocalData) -> None:
+    def _check(self, start: Tensor, data: LocalData) -> None:
         """The engine reads by index: nothing outside its tables may reach it."""
-        program, targets = self.program, data.targets
+        program, inputs, targets = self.program, data.inputs, data.targets
+        of_inputs = torch.int64 if program.tokens else torch.float32
+        assert (start.dtype, inputs.dtype, targets.dtype) == (torch.float32, of_inputs, torch.int64)
+        assert start.shape == (self._size,)
+        assert inputs.shape == (int(data.counts.sum()), *self._sample_shape)
+        assert targets.numel() == len(inputs) * program.positions
         assert 0 < int(data.counts.min()) <= int(data.counts.max()) <= self._most_samples
-        assert targets.numel() == len(data.inputs) * program.positions
         if int(targets.min()) < 0 or int(targets.max()) >= program.classes:
             raise ValueError(f"targets must be 0 .. {program.classes - 1}")
-        if program.tokens and (int(data.inputs.min()) < 0 or int(data.inputs.max()) >= program.tokens):
+        if program.tokens and (int(inputs.min()) < 0 or int(inputs.max()) >= program.tokens):
             raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")
 
 

@@ -64,11 +64,13 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     records: list[Record] = []
     head = form
     for name, step in steps:
+        if 0 in form.shape:
+            raise UnknownLayerError(f"layer {type(step).__name__} on nothing")
         record, form = layers.emit(step, form, Places(model.layout, name), plan, records)
         if record is not None:
             records.append(record)
-    if form.kind not in ("flat", "sequence"):
-        raise UnknownLayerError(f"its output is {form.kind}, not one row of classes")
+    if form.kind not in ("flat", "sequence") or 0 in form.shape:
+        raise UnknownLayerError(f"its output is {form.kind} {list(form.shape)}, not one row of classes")
     if len(records) > MOST_LAYERS:
         raise UnknownLayerError(f"it has {len(records)} layers, and the engine takes {MOST_LAYERS}")
     together = TOGETHER if any(record.kind == "shared-linear" for record in records) else 1
