@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from hpcfsl.aggregate.exact import BLOCK as EXPONENT_BLOCK
 from hpcfsl.aggregate.geometry import BLOCK as SLICE_BLOCK
-from hpcfsl.aggregate.geometry import slice_bounds
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.scaling import network
 from hpcfsl.scaling.cluster import Cluster, shared_seconds
@@ -37,10 +36,12 @@ class Options:
     Attributes:
         reduction: The sum over ranks: exact in int64, plain in float32, or exact and sharded (each rank turns its slice
             of the sum into the new model, and the ranks gather float32 slices).
+        block: Coordinates whose distances are made together, by one rank.
         distances: Distances between groups: every block's matrix is gathered, or one matrix is summed exactly.
     """
 
     reduction: Reduction = "int64"
+    block: int = SLICE_BLOCK
     distances: Literal["gathered", "summed"] = "gathered"
 
 
@@ -119,14 +120,14 @@ def geometry_amounts(work: Workload, cluster: Cluster, options: Options | None =
     """Return the amounts of what a robust rule across groups looks at."""
     if work.rule == "weighted":
         return Counter()
-    groups, bounds = float(work.groups), np.diff(slice_bounds(work.params, cluster.ranks))
-    largest = shared_seconds(bounds.astype(np.float64), cluster)
+    options = options or Options()
+    groups, blocks = float(work.groups), -(-work.params // options.block)
+    largest = shared_seconds(slice_sizes(work.params, cluster.ranks, options.block), cluster)
     sent = 4.0 * work.params * hosted_groups(work, cluster) / cluster.sharing
     moved = network.exchange(sent, cluster) + _objects(8.0 * groups, cluster)
     if work.rule == "median":
         return moved + Counter({"geometry.element": groups * largest}) + network.gather_all(8.0 * work.params, cluster)
-    matrix, blocks = 8.0 * (groups + 1) ** 2, -(-work.params // SLICE_BLOCK)
-    summed = (options or Options()).distances == "summed"
+    matrix, summed = 8.0 * (groups + 1) ** 2, options.distances == "summed"
     shared = network.allreduce(matrix, cluster) if summed else _objects(matrix * blocks, cluster)
     local = {
         "geometry.round": cluster.sharing,
@@ -141,14 +142,13 @@ def geometry_amounts(work: Workload, cluster: Cluster, options: Options | None =
 def record_amounts(work: Workload, cluster: Cluster) -> Amounts:
     """Return the amounts of norms, hashes, rows to root and copies of what is recorded."""
     clients, params, shared = float(work.clients.sum()), float(work.params), cluster.sharing
-    hosted = hosted_groups(work, cluster)
     local = {
         "record.round": 1.0,
         "record.vector": params * shared,  # every rank hashes the model
-        "record.group": hosted,
-        "record.element": hosted * params,  # norms, and copies of what is recorded
+        "record.group": float(work.groups),  # root puts their rows in order
+        "record.element": hosted_groups(work, cluster) * params,  # norms, and copies of what is recorded
         "record.client": clients,  # root's rows
-        "record.object": float(cluster.ranks - 1),
+        "object": float(cluster.ranks - 1),
     }
     return Counter(local) + _objects(16.0, cluster) + network.gather_root(clients * _ROW_BYTES, cluster)
 
@@ -168,6 +168,12 @@ def commit_amounts(work: Workload, cluster: Cluster) -> Amounts:
 def hosted_groups(work: Workload, cluster: Cluster) -> float:
     """Return the groups of the rank with most of them, where ranks that share cores take turns."""
     return slowest_load(np.ones(work.groups), np.ones(work.groups, np.int64), cluster)
+
+
+def slice_sizes(params: int, ranks: int, block: int) -> NDArray[np.float64]:
+    """Return the coordinates of each rank's slice, as `aggregate.geometry.slice_bounds` deals out blocks."""
+    bounds = -(-params // block) * np.arange(ranks + 1) // ranks * block
+    return np.diff(np.minimum(bounds, params)).astype(np.float64)
 
 
 def slowest_load(amounts: NDArray[np.float64], costs: NDArray[np.int64], cluster: Cluster) -> float:

@@ -16,6 +16,7 @@ from hpcfsl.bench.processes import num_cores
 from hpcfsl.errors import UserError
 from hpcfsl.provenance import provenance
 from hpcfsl.scaling.calibrate import read_rates, write_rates
+from hpcfsl.scaling.checks import check_estimates
 from hpcfsl.scaling.curves import all_curves
 from hpcfsl.scaling.design import DESIGN, HELD_OUT_RANKS, RANKS
 from hpcfsl.scaling.direct import measure_directly
@@ -74,6 +75,7 @@ def _measured(choice: Choice) -> dict[str, Any]:
     direct = measure_directly()
     rates = fit(measured.observations, direct | fit_network(measured.network, num_cores()))
     compared = compare(measured.observations, rates)
+    _say("estimating and running a few cases")
     return {
         "format": FORMAT,
         "machine": {**provenance(), "cores": num_cores()},
@@ -81,6 +83,7 @@ def _measured(choice: Choice) -> dict[str, Any]:
         "rates": json.loads(write_rates(rates)),
         "held_out_ranks": list(HELD_OUT_RANKS),
         "settings": [_row(each) for each in compared],
+        "estimates": check_estimates(),
         "errors": {name: list(median_and_worst(found)) for name, found in _kinds(compared).items() if found},
     }
 

@@ -17,7 +17,7 @@ from hpcfsl.aggregate.geometry import BLOCK, Slices, pair_distances
 from hpcfsl.aggregate.rules import GeometricMedian
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.scaling.network import Amounts
-from hpcfsl.scaling.nnls import least_squares
+from hpcfsl.scaling.nnls import least_errors
 
 _GROUPS = (16, 48, 128)
 _REPEATS = 3
@@ -78,4 +78,4 @@ def _median_rates() -> dict[str, float]:
 
 def _fitted(amounts: list[Amounts], seconds: list[float]) -> dict[str, float]:
     found = np.array(seconds)
-    return least_squares(amounts, found, found)
+    return least_errors(amounts, found, found)

@@ -1,9 +1,10 @@
 """Finds the rates of the cost model from measured rounds, and says how far its predictions are off.
 
-Layer 4, numpy only. Group work is fitted to one rank's groups, one by one, where nothing else runs; how much slower a
-core is while its neighbours work comes from as many ranks as there are cores; what is exchanged, recorded and evaluated
-from the stages of all rank counts that are not held out. All by least squares of relative errors with coefficients that
-are not negative.
+Layer 4, numpy only. Group work is fitted to one rank's groups, one by one, and what is recorded, evaluated and summed
+to its stages; how much slower a core is while its neighbours work comes from the same groups on as many ranks as there
+are cores; messages from sums and gathers of nothing else. So the rounds of several ranks are predictions, and noise in
+them cannot bend what the curves extend to a thousand ranks. All by least absolute errors with coefficients that are not
+negative.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from hpcfsl.scaling.design import HELD_OUT_RANKS
 from hpcfsl.scaling.measure import Observation
 from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.network import Amounts, allreduce, gather_all
-from hpcfsl.scaling.nnls import least_squares
+from hpcfsl.scaling.nnls import least_errors
 from hpcfsl.scaling.workload import Workload
 
 # A stage counts by its relative error, but one that is a hundredth of the round need not be right to a hundredth.
@@ -69,7 +70,7 @@ def fit(observations: Sequence[Observation], known: Mapping[str, float]) -> Rate
         seconds |= _fit_groups(alone, kind, amounts_of)
     round_noise, group_noise = _noise(alone)
     rates = Rates(seconds=seconds, round_noise=round_noise, group_noise=group_noise, contention=_contention(seen))
-    return replace(rates, seconds={**seconds, **_fit_stages(seen, rates, known)})
+    return replace(rates, seconds={**seconds, **_fit_stages(alone, rates, known)})
 
 
 def fit_network(network: Mapping[int, Mapping[str, float]], cores: int) -> dict[str, float]:
@@ -88,7 +89,7 @@ def fit_network(network: Mapping[int, Mapping[str, float]], cores: int) -> dict[
             amounts.append(moved)
             seconds.append(value)
     found_seconds = np.array(seconds)
-    rates = least_squares(amounts, found_seconds, found_seconds)
+    rates = least_errors(amounts, found_seconds, found_seconds)
     return {name: value for name, value in rates.items() if name.startswith("inside.")}
 
 
@@ -113,7 +114,7 @@ def _fit_groups(
     """Fit the time of single groups, the median over rounds of each."""
     amounts = [amounts for each in alone for amounts in amounts_of(each.work)]
     seconds = np.concatenate([each.group_seconds(kind) for each in alone])
-    return least_squares(amounts, seconds, seconds)
+    return least_errors(amounts, seconds, seconds)
 
 
 def _noise(alone: Sequence[Observation]) -> tuple[float, float]:
@@ -139,13 +140,14 @@ def _contention(seen: Sequence[Observation]) -> float:
         if each.cluster.busy == 1.0 and each.cluster.sharing == 1.0:
             of_root = place_groups(each.work.samples, each.cluster.ranks) == 0
             slower += list(each.group_seconds("group_train") / alone[each.setting.name][of_root] - 1.0)
-    return max(0.0, median(slower)) if slower else 0.0
+    # The lower quartile: other work on the machine can only add to it, and would fall on several ranks more often.
+    return max(0.0, float(np.quantile(slower, 0.25))) if slower else 0.0
 
 
-def _fit_stages(seen: Sequence[Observation], rates: Rates, known: Mapping[str, float]) -> dict[str, float]:
+def _fit_stages(alone: Sequence[Observation], rates: Rates, known: Mapping[str, float]) -> dict[str, float]:
     """Fit everything but group work: what the stages take beyond it and beyond what is known."""
     amounts, seconds, scale = [], [], []
-    for each in seen:
+    for each in alone:
         grouped = predict(each.work, each.cluster, rates).stages
         for stage, found in stage_amounts(each.work, each.cluster).items():
             if stage not in each.stages or not found:
@@ -153,4 +155,4 @@ def _fit_stages(seen: Sequence[Observation], rates: Rates, known: Mapping[str, f
             amounts.append(Counter({name: amount for name, amount in found.items() if name not in known}))
             seconds.append(max(0.0, each.stages[stage] - grouped[stage]))
             scale.append(each.stages[stage] + _FLOOR * each.seconds)
-    return least_squares(amounts, np.array(seconds), np.array(scale))
+    return least_errors(amounts, np.array(seconds), np.array(scale))

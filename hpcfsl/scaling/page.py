@@ -21,7 +21,7 @@ _RULES = {"weighted": "weighted mean", "distances": "geometric median", "median"
 def figures(report: dict[str, Any]) -> str:
     """Return all tables of a report."""
     rates = read_rates(json.dumps(report["rates"]))
-    parts = [_errors(report), _settings(report), _rates(rates), _curves(rates), _what_if(rates)]
+    parts = [_errors(report), _curves(rates), _what_if(rates), _estimates(report), _settings(report), _rates(rates)]
     return "\n".join("\n".join(part) + "\n" for part in parts)
 
 
@@ -45,6 +45,22 @@ def _errors(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     rows = [[name, _percent(pair[0]), _percent(pair[1])] for name, pair in report["errors"].items()]
     yield from table(["error of a round's seconds", "median", "worst"], rows)
+
+
+def _estimates(report: dict[str, Any]) -> Iterator[str]:
+    yield "`hpcfsl estimate` beside real runs on one rank, estimated / real:"
+    yield ""
+    heads = ["case", "round, ms", "memory, MB", "run folder, MB"]
+    scales = {"round_seconds": 1e3, "memory_bytes": 1e-6, "folder_bytes": 1e-6}
+    rows = [
+        [each["case"], *(_pair(scale * each[key][0], scale * each[key][1]) for key, scale in scales.items())]
+        for each in report["estimates"]
+    ]
+    yield from table(heads, rows)
+
+
+def _pair(before: float, after: float) -> str:
+    return f"{before:.3g} / {after:.3g} = {before / after:.2f}"
 
 
 def _settings(report: dict[str, Any]) -> Iterator[str]:

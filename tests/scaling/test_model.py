@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcfsl.aggregate.geometry import BLOCK, slice_bounds
 from hpcfsl.scaling import network
 from hpcfsl.scaling.amounts import (
     STAGES,
@@ -12,6 +13,7 @@ from hpcfsl.scaling.amounts import (
     geometry_amounts,
     reduce_amounts,
     score_amounts,
+    slice_sizes,
     stage_amounts,
     sum_amounts,
     train_amounts,
@@ -199,6 +201,10 @@ class TestPredict:
         }
         assert moved["float32"] == pytest.approx(moved["int64"] / 2, rel=0.01)
         assert moved["sharded"] == pytest.approx(moved["int64"] * 3 / 4, rel=0.01)
+
+    @given(st.integers(1, 10**7), sizes)
+    def test_slices_are_those_of_the_program(self, params: int, ranks: int) -> None:
+        assert slice_sizes(params, ranks, BLOCK).tolist() == np.diff(slice_bounds(params, ranks)).tolist()
 
     def test_summed_distances_do_not_grow_with_the_model(self) -> None:
         cluster = Cluster(ranks=256, ranks_per_node=64, cores_per_node=64)
