@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The compiled engine under AddressSanitizer and UndefinedBehaviorSanitizer: reads and writes out of bounds, numbers read
-# before they were written (fresh memory is filled with NaN), misaligned access, overflow, leaks.
-# Usage: bash jobs/sanitize.sh [arguments of pytest]      (about 3 minutes on one core)
-# Builds a library of its own in a temporary folder and runs the engine's tests against it, for every instruction set of
-# this processor. Uses the environment of jobs/test.sh, or the Python that PYTHON names. Not part of jobs/test.sh.
+# The compiled kernels under AddressSanitizer and UndefinedBehaviorSanitizer: reads and writes out of bounds, numbers read
+# before they were written (fresh memory is filled with NaN), misaligned access, overflow. Leaks are not looked for: the
+# interpreter's own would hide them.
+# Usage: bash jobs/sanitize.sh [arguments of pytest]      (about 2 minutes on one core)
+# Builds a library of its own in a temporary folder and runs the tests of all kernels against it, for every instruction
+# set of this processor. Uses the environment of jobs/test.sh, or the Python that PYTHON names. Not part of jobs/test.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=jobs/lib.sh
@@ -19,7 +20,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 cp -r hpcfsl "$scratch/"
 rm -f "$scratch"/hpcfsl/native/_kernels*
-say "building the engine with sanitizers"
+say "building the kernels with sanitizers"
 headers=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 sanitizers="address,undefined"
 flags=(-std=c++17 -O1 -g -fPIC -fvisibility=hidden -fno-exceptions -fno-math-errno -fno-trapping-math
@@ -37,4 +38,6 @@ address=allocator_may_return_null=1:max_malloc_fill_size=1073741824:malloc_fill_
 export LD_PRELOAD="$preload" ASAN_OPTIONS="$address" UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$scratch"
 "$PYTHON" -P -c 'import sys; from hpcfsl.native.library import library; sys.exit(sys.argv[1] not in str(library()))' \
     "$scratch" || fail "the sanitized library is not the one that is loaded"
-"$PYTHON" -P -m pytest -q -p no:cacheprovider tests/training/test_native.py tests/training/test_native_programs.py "$@"
+# --capture=sys: what a sanitizer says on its way out must not end in pytest's buffer.
+"$PYTHON" -P -m pytest -q -p no:cacheprovider --capture=sys \
+    tests/native tests/training/test_native.py tests/training/test_native_programs.py "$@"

@@ -43,7 +43,7 @@ static inline float logarithm(float value) {
     std::memcpy(&bits, &value, 4);
     // The mantissa in [sqrt(1/2), sqrt(2)), so that numbers just below 1 keep all their digits.
     const std::int32_t exponent = (bits - 0x3F3504F3) >> 23;
-    bits -= exponent << 23;
+    bits -= exponent * (1 << 23);
     float x;
     std::memcpy(&x, &bits, 4);
     x -= 1.0f;
