@@ -147,7 +147,7 @@ def record_amounts(work: Workload, cluster: Cluster) -> Amounts:
         "record.vector": params * shared,  # every rank hashes the model
         "record.group": float(work.groups),  # root puts their rows in order
         "record.element": hosted_groups(work, cluster) * params,  # norms, and copies of what is recorded
-        "record.client": clients,  # root's rows
+        "record.client": clients,
         "object": float(cluster.ranks - 1),
     }
     return Counter(local) + _objects(16.0, cluster) + network.gather_root(clients * _ROW_BYTES, cluster)
@@ -160,7 +160,7 @@ def commit_amounts(work: Workload, cluster: Cluster) -> Amounts:
         "commit.round": work.commits,
         "commit.file": work.commits * (1.0 if work.vectors else 0.0),  # ranks write theirs at the same time
         "commit.byte": written + work.commits * 8.0 * work.params,
-        "commit.client": float(work.clients.sum()),
+        "commit.client": work.written * float(work.clients.sum()),
     }
     return Counter(own) + Counter({name: amount * work.commits for name, amount in network.barrier(cluster).items()})
 

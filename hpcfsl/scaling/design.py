@@ -33,6 +33,7 @@ class Setting:
         updates: Updates that are recorded.
         commits: Whether it commits after every round, or not at all in the timed ones.
         held_out: Whether the fit must not see it.
+        alone: Whether it runs on one rank only: a cheap setting that tells apart what else grows alike.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Setting:
     updates: str = "none"
     commits: bool = True
     held_out: bool = False
+    alone: bool = False
 
     def tree(self, rounds: int) -> dict[str, dict[str, Any]]:
         """Return the configuration as tables."""
@@ -81,6 +83,21 @@ DESIGN: tuple[Setting, ...] = (
     Setting(name="lenet5", model="lenet5", groups=4, clients=40),
     Setting(name="lenet5, small", model="lenet5", groups=8, clients=120, samples=20, commits=False),
     Setting(name="lenet5, groups", model="lenet5", groups=32, clients=64, samples=20, updates="global"),
+    Setting(name="rows", hidden=(120, 20), groups=4, clients=400, samples=20, alone=True),
+    Setting(name="group rows", hidden=(120, 20), groups=32, clients=64, samples=20, commits=False, alone=True),
+    Setting(name="many rows", hidden=(120, 20), groups=32, clients=320, samples=20, updates="group", alone=True),
+    Setting(name="vectors", hidden=(2048, 400), groups=4, clients=8, samples=20, updates="group", alone=True),
+    Setting(name="one vector", hidden=(2048, 400), groups=4, clients=8, samples=20, updates="global", alone=True),
+    Setting(
+        name="no distances",
+        hidden=(2048, 400),
+        groups=12,
+        clients=24,
+        samples=20,
+        rule="weighted",
+        commits=False,
+        alone=True,
+    ),
     Setting(name="mlp 3e4", hidden=(256, 64), groups=8, clients=160, commits=False, held_out=True),
     Setting(name="mlp 3e5", hidden=(1024, 256), groups=12, clients=72, samples=30, updates="global", held_out=True),
     Setting(name="mlp 6e5, uneven", hidden=(1500, 350), groups=8, clients=40, uneven=True, held_out=True),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -101,8 +101,9 @@ def measure(
     network: dict[int, dict[str, float]] = {}
     for turn in range(passes):
         for number in ranks:
-            tell(f"pass {turn + 1} of {passes}: {len(design)} settings on {number} ranks")
-            result = run_settings(design, number, rounds=rounds)
+            chosen = [setting for setting in design if number == 1 or not setting.alone]
+            tell(f"pass {turn + 1} of {passes}: {len(chosen)} settings on {number} ranks")
+            result = run_settings(chosen, number, rounds=rounds)
             for name, found in result["settings"].items():
                 runs[name, number].append(tuple(Measured(**each) for each in found))
             before = network.get(number, result["network"])
@@ -117,16 +118,18 @@ def measure(
         )
         for number in ranks
         for setting in design
+        if runs[setting.name, number]
     ]
     return Measurement(observations=observations, network=network)
 
 
 def count(setting: Setting) -> Workload:
     """Return the counts of a round of a setting."""
-    return of_world(build_world(resolve(setting.tree(1_000_000)), SerialCommunicator()), round=WARM_ROUNDS)
+    work = of_world(build_world(resolve(setting.tree(1_000_000)), SerialCommunicator()), round=WARM_ROUNDS)
+    return work if setting.commits else replace(work, written=0.0, commits=0.0)
 
 
-def run_settings(design: tuple[Setting, ...], ranks: int, *, rounds: int) -> dict[str, Any]:
+def run_settings(design: Sequence[Setting], ranks: int, *, rounds: int) -> dict[str, Any]:
     """Run settings on some ranks of this machine; return what `hpcfsl.scaling.ranks` says."""
     names = tuple(setting.name for setting in design)
     with tempfile.TemporaryDirectory(prefix="hpcfsl-") as folder:

@@ -42,6 +42,7 @@ class Workload:
         hold_bytes: Bytes of waiting uploads that a rank holds in memory; the rest goes through a scratch file.
         vectors: Update vectors recorded in a round, on average over rounds.
         vector_bytes: Bytes of one.
+        written: Rows written in a round over rows made in it: 1 over a run, 0 for rounds that no commit follows.
         commits: Commits in a round, on average over rounds.
     """
 
@@ -59,6 +60,7 @@ class Workload:
     hold_bytes: float = math.inf
     vectors: float = 0.0
     vector_bytes: float = 0.0
+    written: float = 1.0
     commits: float = 0.0
 
     @property

@@ -35,7 +35,13 @@ TRUE = Rates(
             "record.round": 5e-3,
             "commit.round": 3e-3,
         },
-        **{"evaluate.shard": 2e-4, "evaluate.mlp.flop": 2e-11, "evaluate.lenet5.flop": 6e-11, "record.client": 3e-5},
+        **{
+            "evaluate.shard": 2e-4,
+            "evaluate.mlp.flop": 2e-11,
+            "evaluate.lenet5.flop": 6e-11,
+            "commit.client": 3e-5,
+            "record.client": 1e-5,
+        },
         **{"train.mlp.group": 1e-3, "train.mlp.flop": 3e-11, "train.lenet5.client": 1e-3, "train.lenet5.flop": 5e-11},
         **{"score.element": 4e-9, "sum.group": 2e-4, "sum.element": 2e-9, "commit.byte": 1e-9},
     }
@@ -78,6 +84,8 @@ def made_up() -> list[Observation]:
     """Return the design as it would be measured if the model were the truth."""
     found = []
     for setting, ranks in product(DESIGN, RANKS):
+        if setting.alone and ranks > 1:
+            continue
         work, cluster = counts(setting.name), one_node(ranks, 2)
         hosts = place_groups(work.samples, ranks)
         prediction = predict(work, cluster, TRUE)
@@ -114,7 +122,8 @@ def counts(name: str) -> Workload:
         pooled=True,
         vectors={"none": 0.0, "global": 1.0, "group": 1.0 + setting.groups}[setting.updates],
         vector_bytes=4.0 * params,
-        commits=1.0 if setting.commits else 1e-6,
+        written=float(setting.commits),
+        commits=float(setting.commits),
     )
 
 
