@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -96,39 +96,51 @@ def print_report(report: Row, console: Console | None = None) -> None:
             table.add_row("" if row[0] == before else row[0], *row[1:])
             before = row[0]
         console.print(table)
-    console.print(footnote(report), soft_wrap=True)
+    for note in footnotes([report]):
+        console.print(note, soft_wrap=True)
 
 
-def to_markdown(reports: Iterable[Row]) -> str:
+def to_markdown(reports: Sequence[Row]) -> str:
     """Return the tables of some reports as Markdown, tables of one kind joined."""
     joined: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    notes: dict[str, None] = {}
     for report in reports:
-        notes[footnote(report)] = None
         for _, heads, cells in tables_of(report):
             joined.setdefault(tuple(heads), []).extend(cells)
     parts = [_markdown_table(*_without_empty(heads, cells)) for heads, cells in joined.items()]
-    return "\n\n".join([*parts, *notes]) + "\n"
+    return "\n\n".join([*parts, *footnotes(reports)]) + "\n"
 
 
-def footnote(report: Row) -> str:
-    """Return what the figures were taken on."""
-    machine, settings = report["machine"], report["settings"]
-    versions = ", ".join(f"{name} {number}" for name, number in _versions(report).items())
-    peaks = {cores: rate for result in report["results"] for cores, rate in _peaks(result).items()}
-    gemm = ", ".join(f"{rate / 1e9:,.0f} on {cores} cores" for cores, rate in sorted(peaks.items()))
+def footnotes(reports: Sequence[Row]) -> list[str]:
+    """Return what the figures were taken on, a line for each machine."""
+    machines: dict[str, list[Row]] = {}
+    for report in reports:
+        machine = report["machine"]
+        name = f"{machine['processor']}, {machine['cores']} cores, kernels {machine['instruction_set']}"
+        machines.setdefault(name, []).append(report)
+    return [_footnote(name, those) for name, those in machines.items()]
+
+
+def _footnote(machine: str, reports: Sequence[Row]) -> str:
+    versions = {name: number for report in reports for name, number in _versions(report).items()}
+    repeats = sorted({report["settings"]["repeats"] for report in reports})
     parts = [
-        f"{machine['processor']}, {machine['cores']} cores, kernels {machine['instruction_set']}",
-        versions,
-        f"repeats {settings['repeats']}, of {settings['seconds']:g} s each or more",
-        f"GFLOP/s of the matrix product: {gemm}" if gemm else "",
-        "energy not readable" if not report["energy_readable"] else "",
+        machine,
+        ", ".join(f"{name} {number}" for name, number in versions.items()),
+        f"repeats {' or '.join(map(str, repeats))}",
+        _say_peaks(reports),
+        "energy not readable" if not any(report["energy_readable"] for report in reports) else "",
     ]
     return "; ".join(part for part in parts if part) + "."
 
 
-def _peaks(result: Row) -> dict[int, float]:
-    return peak_rates(result) if "contenders" in result else {}
+def _say_peaks(reports: Sequence[Row]) -> str:
+    """Return the speed of the matrix product, the median over workloads."""
+    rates: dict[int, list[float]] = {}
+    for result in (result for report in reports for result in report["results"] if "contenders" in result):
+        for cores, rate in peak_rates(result).items():
+            rates.setdefault(cores, []).append(rate / 1e9)
+    said = ", ".join(f"{spread(found).median:,.0f} on {cores}" for cores, found in sorted(rates.items()))
+    return f"GFLOP/s of the matrix product by cores: {said}" if said else ""
 
 
 def _versions(report: Row) -> dict[str, str]:
