@@ -15,18 +15,23 @@ import torch
 
 from hpcfsl.aggregate.geometry import BLOCK, Slices, pair_distances
 from hpcfsl.aggregate.rules import GeometricMedian
+from hpcfsl.config import resolve
 from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.round import plan_round
+from hpcfsl.scaling.design import DESIGN
 from hpcfsl.scaling.network import Amounts
 from hpcfsl.scaling.nnls import least_errors
+from hpcfsl.world import build_world
 
 _GROUPS = (16, 48, 128)
 _REPEATS = 3
+_PLANNED = 3  # settings whose rounds are planned
 
 
 def measure_directly() -> dict[str, float]:
-    """Return the seconds of `object` and of those `geometry` amounts that grow with the square of the groups."""
+    """Return the seconds of `object`, `plan` and those `geometry` amounts that grow with the square of the groups."""
     torch.set_num_threads(1)
-    found = {"object": _object_seconds(), **_distance_rates(), **_median_rates()}
+    found = {"object": _object_seconds(), **_distance_rates(), **_median_rates(), **_plan_rates()}
     # Their constant parts are seen in any run, with the memory traffic that a repeated call does not have.
     return {name: value for name, value in found.items() if name not in ("geometry.round", "geometry.element")}
 
@@ -47,6 +52,15 @@ def _object_seconds() -> float:
     part = [(number, np.zeros(10), np.zeros(10), np.zeros(10)) for number in range(2)]
     packed = [pickle.dumps(part)] * 100
     return seconds_of(lambda: [pickle.loads(each) for each in packed]) / 100
+
+
+def _plan_rates() -> dict[str, float]:
+    amounts, seconds = [], []
+    for setting in DESIGN[:_PLANNED]:
+        world = build_world(resolve(setting.tree(1)), SerialCommunicator())
+        seconds.append(seconds_of(lambda w=world: plan_round(w, 0)))  # type: ignore[misc]
+        amounts.append(Counter({"plan.round": 1.0, "plan.client": float(setting.clients)}))
+    return _fitted(amounts, seconds)
 
 
 def _distance_rates() -> dict[str, float]:

@@ -21,11 +21,11 @@ from hpcfsl.scaling.nnls import least_errors, solve
 from hpcfsl.scaling.stages import LoggingStopwatch, Measured, measure_round, split_rounds
 from hpcfsl.scaling.workload import Workload, evenly
 
-KNOWN = {"object": 1e-6, "geometry.flop": 1e-11, "inside.beta": 3e-10}
+KNOWN = {"object": 1e-6, "geometry.flop": 1e-11, "inside.beta": 3e-10, "plan.client": 1e-6}
 TRUE = Rates(
     seconds={
         **KNOWN,
-        **{"plan.round": 1e-3, "plan.client": 1e-6, "gather.round": 1e-4, "gather.client": 2e-6, "inside.alpha": 2e-5},
+        **{"plan.round": 1e-3, "gather.round": 1e-4, "gather.client": 2e-6, "inside.alpha": 2e-5},
         **{
             "geometry.round": 1e-4,
             "geometry.element": 1e-9,

@@ -19,6 +19,7 @@ from hpcfsl.scaling.amounts import (
     train_amounts,
 )
 from hpcfsl.scaling.cluster import Cluster, one_node, shared_seconds, slowest_of
+from hpcfsl.scaling.direct import measure_directly
 from hpcfsl.scaling.model import Rates, predict
 from hpcfsl.scaling.workload import Workload, evenly
 
@@ -217,3 +218,10 @@ class TestPredict:
         )
         assert gathered[1] == pytest.approx(10 * gathered[0], rel=0.01)
         assert summed[1] == summed[0] < gathered[0]
+
+
+def test_direct_measurements_name_amounts_that_the_formulas_have() -> None:
+    found = measure_directly()
+    assert set(found) <= set(names())
+    assert all(value >= 0 for value in found.values())
+    assert found["object"] > 0
