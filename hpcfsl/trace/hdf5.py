@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,18 @@ def reading(path: Path) -> Iterator[Any]:
 
 
 def put_attributes(thing: Any, values: Mapping[str, Any]) -> None:
-    """Set attributes; text becomes UTF-8 of fixed length."""
+    """Set attributes of a new thing; text becomes UTF-8 of fixed length."""
+    # Through h5py's lower level: its upper one takes a tenth of a millisecond for each, and every dataset has four.
     for name, value in values.items():
-        if isinstance(value, str):
-            raw = value.encode()
-            thing.attrs.create(name, np.bytes_(raw), dtype=h5py.string_dtype("utf-8", max(1, len(raw))))
-        else:
-            thing.attrs.create(name, value)
+        data = np.asarray(np.bytes_(value.encode())) if isinstance(value, str) else np.asarray(value)
+        kind = _text_type(max(1, data.itemsize)) if isinstance(value, str) else h5py.h5t.py_create(data.dtype)
+        space = h5py.h5s.create(h5py.h5s.SCALAR) if data.ndim == 0 else h5py.h5s.create_simple(data.shape)
+        h5py.h5a.create(thing.id, name.encode(), kind, space).write(data, mtype=kind)
+
+
+@lru_cache(maxsize=256)
+def _text_type(size: int) -> Any:
+    return h5py.h5t.py_create(h5py.string_dtype("utf-8", size), logical=True)
 
 
 def put_text(file: Any, name: str, text: str, description: str) -> None:
