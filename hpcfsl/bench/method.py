@@ -10,7 +10,6 @@ holds. The method is charged with what the timed rounds brought to disk, and wit
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,12 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcfsl.bench.clock import announce, peak_memory_bytes, tell
-from hpcfsl.bench.request import Request, configuration, read_request
-from hpcfsl.bench.worker import Rounds, describe
-from hpcfsl.errors import UserError, one_line
+from hpcfsl.bench.clock import announce, peak_memory_bytes
+from hpcfsl.bench.request import Request, configuration
+from hpcfsl.bench.worker import Rounds, describe, serve
 from hpcfsl.parallel.communicator import Communicator
-from hpcfsl.parallel.mpi import connect
 from hpcfsl.simulation import RoundLoop
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.folder import RunFolder
@@ -106,24 +103,16 @@ def _timed(action: Callable[[], object], communicator: Communicator) -> float:
     return time.monotonic() - started
 
 
-def main() -> None:
-    """Measure what the command line asks for, and print it on root."""
+def measure_aside(request: Request, communicator: Communicator) -> dict[str, Any]:
+    """Collective. Measure with a run folder that is gone afterwards."""
+    out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
     try:
-        communicator = connect()
-        request = read_request(sys.argv[1])
-        out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
-        try:
-            result = measure(request, communicator, Path(out) / "run")
-        finally:
-            communicator.barrier()
-            if communicator.rank == 0:
-                shutil.rmtree(out)
-    except UserError as error:
-        sys.exit(f"hpcfsl: {one_line(str(error))}")
-    if communicator.rank == 0:
-        tell(result)
-    communicator.barrier()
+        return measure(request, communicator, Path(out) / "run")
+    finally:
+        communicator.barrier()
+        if communicator.rank == 0:
+            shutil.rmtree(out)
 
 
 if __name__ == "__main__":
-    main()
+    serve(measure_aside)

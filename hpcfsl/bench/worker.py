@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from hpcfsl.bench.clock import peak_memory_bytes, tell, time_rounds
@@ -82,11 +83,11 @@ def describe(world: World) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Measure what the command line asks for, and print it on root."""
+def serve(work: Callable[[Request, Communicator], dict[str, Any]]) -> None:
+    """Collective. Do the work that the command line asks for, and print its result on root."""
     try:
         communicator = connect()
-        result = measure(read_request(sys.argv[1]), communicator)
+        result = work(read_request(sys.argv[1]), communicator)
     except UserError as error:
         sys.exit(f"hpcfsl: {one_line(str(error))}")
     if communicator.rank == 0:
@@ -95,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(measure)

@@ -16,7 +16,6 @@ _TEXT = ctypes.c_char_p
 # Result type and argument types of every function.
 _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hpcfsl_isa": (_TEXT, ()),
-    "hpcfsl_lanes": (_L, ()),
     "hpcfsl_use_isa": (_I, (_TEXT,)),
     "hpcfsl_engine_make": (_P, (_P,)),
     "hpcfsl_engine_train": (_I, (_P, _P)),

@@ -9,6 +9,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def _plan_rates() -> dict[str, float]:
     amounts, seconds = [], []
     for setting in DESIGN[:_PLANNED]:
         world = build_world(resolve(setting.tree(1)), SerialCommunicator())
-        seconds.append(seconds_of(lambda w=world: plan_round(w, 0)))  # type: ignore[misc]
+        seconds.append(seconds_of(partial(plan_round, world, 0)))
         amounts.append(Counter({"plan.round": 1.0, "plan.client": float(setting.clients)}))
     return _fitted(amounts, seconds)
 
@@ -68,7 +69,7 @@ def _distance_rates() -> dict[str, float]:
     for groups in _GROUPS:
         points = torch.randn(groups, BLOCK)
         slices, anchor = Slices(rows=points, start=0, size=BLOCK), torch.zeros(BLOCK)
-        seconds.append(seconds_of(lambda s=slices, a=anchor: pair_distances(s, a, SerialCommunicator())))  # type: ignore[misc]
+        seconds.append(seconds_of(partial(pair_distances, slices, anchor, SerialCommunicator())))
         amounts.append(Counter({"geometry.element": float(groups * BLOCK), "geometry.flop": 2.0 * groups**2 * BLOCK}))
     matrix = np.ones((_GROUPS[-1], _GROUPS[-1]))
     packed, total = pickle.dumps(matrix), np.zeros_like(matrix)
@@ -85,7 +86,7 @@ def _median_rates() -> dict[str, float]:
         between = ((points[:, None] - points[None]) ** 2).sum(axis=2)
         distances = np.pad(between, ((0, 1), (0, 1)))
         masses = np.full(groups, 1 / groups)
-        seconds.append(seconds_of(lambda d=distances, m=masses: GeometricMedian().weigh(m, d)))  # type: ignore[misc]
+        seconds.append(seconds_of(partial(GeometricMedian().weigh, masses, distances)))
         amounts.append(Counter({"geometry.round": 1.0, "geometry.pair": float(groups**2)}))
     return _fitted(amounts, seconds)
 

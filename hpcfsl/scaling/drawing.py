@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _RULES = {"weighted": "weighted mean", "distances": "geometric median"}
 _CAUSES = ("compute", "stragglers", "reduction", "distances", "recording", "input and output")
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,7 +33,7 @@ def draw(curves: Sequence[Curve]) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # its keys are texts
+    with matplotlib.rc_context(rc=_STYLE):
         figure = Figure(figsize=(10.0, 6.6), layout="constrained")
         panels = figure.subplots(2, 4)
         for column, kind in enumerate(("weak", "strong")):

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -48,7 +49,7 @@ def measure_network(communicator: Communicator) -> dict[str, float]:
     found = {}
     for size in NETWORK_BYTES:
         values = np.zeros(size // 8, np.int64)
-        found[str(size)] = _median_seconds(lambda values=values: communicator.sum_in_place(values), communicator)  # type: ignore[misc]
+        found[str(size)] = _median_seconds(partial(communicator.sum_in_place, values), communicator)
     found["0"] = _median_seconds(lambda: communicator.gather_all(0), communicator)
     return found
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,10 +69,10 @@ class Workload:
         return len(self.clients)
 
 
-def evenly(*, groups: int, clients: int, samples: int, batch: int, **rest: object) -> Workload:
+def evenly(*, groups: int, clients: int, samples: int, batch: int, **rest: Any) -> Workload:
     """Return a workload whose groups are all alike: `clients` clients of `samples` samples in each."""
     sizes = np.full(groups, clients, np.int64)
-    return Workload(clients=sizes, samples=sizes * samples, steps=sizes * -(-samples // batch), **rest)  # type: ignore[arg-type]  # the caller's own fields
+    return Workload(clients=sizes, samples=sizes * samples, steps=sizes * -(-samples // batch), **rest)
 
 
 def of_world(world: World, round: int = 0) -> Workload:

@@ -41,7 +41,8 @@ def test_every_symbol_has_as_many_successors_as_branches_in_both_parts() -> None
     assert np.bincount(found[0]).tolist() == np.bincount(found[1]).tolist() == [3] * 11
     np.testing.assert_allclose(counts, pairs.shape[1] / 33, rtol=0.1)
     assert dataset.test_inputs is not None
-    tested = np.stack([dataset.test_inputs.reshape(-1), dataset.test_targets.reshape(-1)])  # type: ignore[union-attr]
+    assert dataset.test_targets is not None
+    tested = np.stack([dataset.test_inputs.reshape(-1), dataset.test_targets.reshape(-1)])
     np.testing.assert_array_equal(np.unique(tested, axis=1), found)
 
 

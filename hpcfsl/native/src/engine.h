@@ -87,7 +87,6 @@ class NativeEngine final : public Engine {
             if (!layers_[i]->start(job.start)) return false;
             layers_[i]->pack(job.start, start_ + layers_[i]->weights_at);
         }
-        num_params_ = job_params_;
         for (long first = 0; first < job.num_clients; first += together_) {
             const long left = job.num_clients - first;
             train_together(job, first, left < together_ ? left : together_);
@@ -97,7 +96,7 @@ class NativeEngine final : public Engine {
 
   private:
     bool build(Reader reader) {
-        batch_ = reader.next(), together_ = reader.next(), timed_ = reader.next() != 0, job_params_ = reader.next();
+        batch_ = reader.next(), together_ = reader.next(), timed_ = reader.next() != 0, num_params_ = reader.next();
         input_ = static_cast<Input>(reader.next());
         Shape shape = read_input(reader);
         num_layers_ = reader.next();
@@ -342,7 +341,7 @@ class NativeEngine final : public Engine {
     Shape in_{};
     Layer *layers_[kMostLayers] = {};
     double seconds_[2 * kMostLayers + 2] = {};
-    long num_layers_ = 0, batch_ = 0, together_ = 0, job_params_ = 0, num_params_ = 0, first_trained_ = 0;
+    long num_layers_ = 0, batch_ = 0, together_ = 0, num_params_ = 0, first_trained_ = 0;
     long packed_ = 0, planned_ = 0, inputs_at_ = 0, logits_at_ = 0, tokens_at_ = 0, targets_at_ = 0;
     long gradients_at_[2] = {};
     float *start_ = nullptr, *weights_ = nullptr;

@@ -9,7 +9,6 @@ namespace ISA {
 extern const Kernels kernels;
 const Kernels kernels = {
     /*name=*/KERNELS_NAME(ISA),
-    /*lanes=*/kLanes,
     /*columns=*/&columns::kernels,
     /*make_engine=*/make_engine,
     /*shuffle=*/shuffle,

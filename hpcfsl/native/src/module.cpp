@@ -35,7 +35,6 @@ PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", nullptr, -1, nullpt
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 EXPORT const char *hpcfsl_isa() { return chosen->name; }
-EXPORT long hpcfsl_lanes() { return chosen->lanes; }
 
 // Use the kernels of the named instruction set from now on; return 0 where this processor cannot run them.
 EXPORT int hpcfsl_use_isa(const char *name) {

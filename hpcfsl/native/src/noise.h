@@ -5,34 +5,9 @@
 #pragma once
 
 #include "columns.h"
+#include "philox.h"
 
 namespace ISA::columns {
-
-constexpr long kBatch = 64;  // counters, of four words each
-
-struct Words {
-    alignas(64) std::uint32_t word[4][kBatch];
-};
-
-static inline void philox(std::uint32_t first, std::uint32_t entity, std::uint32_t round, std::uint32_t key0,
-                          std::uint32_t key1, Words &out) {
-    std::uint32_t *c0 = out.word[0], *c1 = out.word[1], *c2 = out.word[2], *c3 = out.word[3];
-    for (long i = 0; i < kBatch; i++) {
-        c0[i] = first + std::uint32_t(i);
-        c1[i] = 0;
-        c2[i] = entity;
-        c3[i] = round;
-    }
-    for (int turn = 0; turn < 10; turn++, key0 += 0x9E3779B9u, key1 += 0xBB67AE85u)
-        for (long i = 0; i < kBatch; i++) {
-            const std::uint64_t p0 = std::uint64_t(c0[i]) * 0xD2511F53u, p1 = std::uint64_t(c2[i]) * 0xCD9E8D57u;
-            const std::uint32_t low = c1[i], high = c3[i];
-            c0[i] = std::uint32_t(p1 >> 32) ^ low ^ key0;
-            c1[i] = std::uint32_t(p1);
-            c2[i] = std::uint32_t(p0 >> 32) ^ high ^ key1;
-            c3[i] = std::uint32_t(p0);
-        }
-}
 
 // Return a number in (0, 1] from a word's upper 24 bits.
 static inline float uniform(std::uint32_t word) { return (float(std::int32_t(word >> 8)) + 0.5f) * 0x1p-24f; }
@@ -72,28 +47,27 @@ static inline void circle(float turns, float &cosine, float &sine) {
     sine = quadrant & 2 ? -across : across;
 }
 
-// Write the normal numbers of kBatch counters, four each.
-static void normals(const Words &words, float *out) {
-    for (long i = 0; i < kBatch; i++)
+// Write the normal numbers of a batch of counters, four each.
+static void normals(const std::uint32_t (*words)[kPhiloxBlocks], float *out) {
+    for (long i = 0; i < kPhiloxBlocks; i++)
         for (long pair = 0; pair < 2; pair++) {
-            const float radius = __builtin_sqrtf(-2.0f * logarithm(uniform(words.word[2 * pair][i])));
+            const float radius = __builtin_sqrtf(-2.0f * logarithm(uniform(words[2 * pair][i])));
             float cosine, sine;
-            circle(uniform(words.word[2 * pair + 1][i]), cosine, sine);
+            circle(uniform(words[2 * pair + 1][i]), cosine, sine);
             out[4 * i + 2 * pair] = radius * cosine;
             out[4 * i + 2 * pair + 1] = radius * sine;
         }
 }
 
 // Multiply a row by `factor`, add noise of this deviation, and return the sum of squares of what it then is.
-static double perturb_row(float *row, long size, float factor, float deviation, std::uint32_t key0, std::uint32_t key1,
-                          std::uint32_t entity, std::uint32_t round) {
-    alignas(64) float noise[4 * kBatch] = {};
+static double perturb_row(float *row, long size, float factor, float deviation, const Stream &stream) {
+    alignas(64) float noise[kPhiloxWords] = {};
     double square = 0;
-    for (long first = 0; first < size; first += 4 * kBatch) {
-        const long width = least(4 * kBatch, size - first);
+    for (long first = 0; first < size; first += kPhiloxWords) {
+        const long width = least(kPhiloxWords, size - first);
         if (deviation != 0) {
-            Words words;
-            philox(std::uint32_t(first / 4), entity, round, key0, key1, words);
+            alignas(64) std::uint32_t words[4][kPhiloxBlocks];
+            philox(stream, std::uint32_t(first / 4), words);
             normals(words, noise);
         }
         for (long column = 0; column < width; column++)
@@ -109,8 +83,8 @@ static void perturb_rows(float *rows, long stride, long count, long size, const 
                          const std::uint32_t *key, const long *entities, std::uint32_t round, double *squares) {
     for (long row = 0; row < count; row++)
         if (entities[row] >= 0)
-            squares[row] = perturb_row(rows + row * stride, size, factors[row], deviation, key[0], key[1],
-                                       std::uint32_t(entities[row]), round);
+            squares[row] = perturb_row(rows + row * stride, size, factors[row], deviation,
+                                       Stream{key[0], key[1], /*lane=*/0, std::uint32_t(entities[row]), round});
 }
 
 const ColumnKernels kernels = {

@@ -66,7 +66,6 @@ struct ColumnKernels {
 // The kernels of one instruction set; `module.cpp` picks the table that the processor can run.
 struct Kernels {
     const char *name;
-    long lanes;
     const ColumnKernels *columns;
     // Return an engine for a program (`engine.h` has its format), or null where memory does not suffice.
     Engine *(*make_engine)(const int64_t *program);

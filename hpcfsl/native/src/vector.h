@@ -19,7 +19,6 @@ constexpr int kTileRows = TILE_ROWS, kTileVecs = TILE_VECS, kDotRows = DOT_ROWS;
 typedef float Vec __attribute__((vector_size(4 * LANES)));
 typedef float HalfVec __attribute__((vector_size(4 * HALF_LANES)));
 typedef int32_t IntVec __attribute__((vector_size(4 * LANES)));
-typedef uint32_t WordVec __attribute__((vector_size(4 * LANES)));
 
 // Through memcpy: at any address, and one instruction once compiled.
 template <typename V>
