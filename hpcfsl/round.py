@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from hpcfsl.aggregate import GroupMasses
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.holding import MIB, HeldGroup, Holding
+from hpcfsl.parallel.clients import ClientTable
+from hpcfsl.parallel.homes import fetch_clients, send_home
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
@@ -43,6 +45,11 @@ class Plan:
     def of_rank(self, rank: int) -> list[int]:
         """Return the numbers of the groups that a rank hosts and that have members."""
         return [g for g, members in enumerate(self.groups) if self.ranks[g] == rank and len(members)]
+
+    def hosted(self, ranks: int) -> list[NDArray[np.int64]]:
+        """Return the clients of each rank's groups, ids ascending, int64 [clients] each."""
+        none = np.zeros(0, np.int64)
+        return [np.sort(np.concatenate([none, *(self.groups[g] for g in self.of_rank(r))])) for r in range(ranks)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +92,16 @@ def run_round(
         UserError: Waiting uploads cannot be written to that folder.
     """
     plan = plan_round(world, round)
-    scored = _train_and_score(world, state, plan, round, watch)
+    hosted = plan.hosted(world.communicator.size)
+    with watch.phase("gather"):
+        clients = fetch_clients(state.clients, hosted, world.communicator)
+    scored = _train_and_score(world, state, clients, plan, round, watch)
     budget = int(world.config.run.hold_mib * MIB)
     with Holding(budget, scratch or Path(tempfile.gettempdir())) as holding:
         groups = _exclude_and_sum(world, state, scored, watch, sink, holding)
     with watch.phase("gather"):
         masses = _gather_masses(world, groups, len(plan.groups))
-        state = _remember(world, state, groups, round)
+        state = _remember(world, state, hosted, groups, round)
     with watch.phase("aggregate"):
         update, factors = _aggregate(world, state, groups, masses)
         state, moved = _apply(world, state, update)
@@ -109,13 +119,13 @@ def plan_round(world: World, round: int) -> Plan:
     return Plan(groups=groups, ranks=place_groups(costs, world.communicator.size))
 
 
-def _train_and_score(world: World, state: State, plan: Plan, round: int, watch: Stopwatch) -> Iterator[ScoredGroup]:
+def _train_and_score(
+    world: World, state: State, clients: ClientTable, plan: Plan, round: int, watch: Stopwatch
+) -> Iterator[ScoredGroup]:
     """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
     for group in plan.of_rank(world.communicator.rank):
         members = plan.groups[group]
-        yield train_and_score(
-            world, state.weights, state.clients, group=group, members=members, round=round, watch=watch
-        )
+        yield train_and_score(world, state.weights, clients, group=group, members=members, round=round, watch=watch)
 
 
 def _exclude_and_sum(
@@ -182,25 +192,35 @@ def _gather_masses(world: World, groups: tuple[SummedGroup, ...], planned: int) 
     )
 
 
-def _remember(world: World, state: State, groups: tuple[SummedGroup, ...], round: int) -> State:
+def _remember(
+    world: World,
+    state: State,
+    hosted: list[NDArray[np.int64]],
+    groups: tuple[SummedGroup, ...],
+    round: int,
+) -> State:
     """Collective. Return the state with every participating client's new score and weight in it."""
-    mine = [_client_news(world, group, round) for group in groups]
-    news = [part for parts in world.communicator.gather_all(mine) for part in parts]
-    clients, credit, weight, first_round = (np.concatenate(column) for column in zip(*news, strict=True))
-    order = np.argsort(clients)
-    finite = np.where(np.isfinite(credit), credit, np.nan)[order]
-    state.clients.update(clients[order], credit=finite, weight=weight[order], first_round=first_round[order])
+    news = _client_news(world, hosted[world.communicator.rank], groups, round)
+    send_home(state.clients, hosted, news, world.communicator)
     if world.config.threshold.scope != "memory":
         return state
-    return replace(state, score_pool=(*state.score_pool, finite[~np.isnan(finite)])[-world.config.threshold.window :])
+    scores = np.concatenate(world.communicator.gather_all(news["credit"]))[np.argsort(np.concatenate(hosted))]
+    return replace(state, score_pool=(*state.score_pool, scores[~np.isnan(scores)])[-world.config.threshold.window :])
 
 
-def _client_news(world: World, group: SummedGroup, round: int) -> tuple[NDArray[np.generic], ...]:
-    members = group.scored.first.clients
-    weight = np.full(len(members), np.nan)
-    if group.target is not None and world.config.weights.keeps_weights:
-        weight[group.exclusion.kept] = group.target.weight
-    return members, group.scored.scores.credit, weight, _first_rounds(group, round)
+def _client_news(
+    world: World, clients: NDArray[np.int64], groups: tuple[SummedGroup, ...], round: int
+) -> dict[str, NDArray[np.float64]]:
+    """Return what is new about this rank's clients: NaN where there is nothing new, float64 [clients] each."""
+    credit, weight, first_round = (np.full(len(clients), np.nan) for _ in range(3))
+    for group in groups:
+        places = np.searchsorted(clients, group.scored.first.clients)
+        scores = group.scored.scores.credit
+        credit[places] = np.where(np.isfinite(scores), scores, np.nan)
+        first_round[places] = _first_rounds(group, round)
+        if group.target is not None and world.config.weights.keeps_weights:
+            weight[places[group.exclusion.kept]] = group.target.weight
+    return {"credit": credit, "weight": weight, "first_round": first_round}
 
 
 def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:

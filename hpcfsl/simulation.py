@@ -94,7 +94,7 @@ def simulate(
         if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
             agree(communicator, lambda: _set_status(folder, communicator, "finished"))
             return "finished"
-        world = agree(communicator, lambda: build_world(config, communicator, dataset=dataset, module=module))
+        world = build_world(config, communicator, dataset=dataset, module=module)
         agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
         run = RoundLoop(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
         status = run.until_done()
@@ -116,12 +116,13 @@ class RoundLoop:
         self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
         self._scratch = scratch_folder(folder.path)
         self._root = world.communicator.rank == 0
-        self._next, self._state = _start(world, loaded)
+        self._next, self._state = agree(world.communicator, lambda: _start(world, folder, loaded))
         self._segment_start, self._committed_at = self._next, time.monotonic()
         self._writer = _make_writer(world, folder)
         start = f"{world.communicator.size} ranks, executor {describe(world.executor)}"
         self._events = [event_row(self._next, "start", start)]
-        self._events += [event_row(self._next, "warning", text) for text in (loaded.warnings if loaded else ())]
+        warnings = (*(loaded.warnings if loaded else ()), *world.warnings)
+        self._events += [event_row(self._next, "warning", text) for text in warnings]
         self._ranks = world.communicator.gather_root(rank_row(world, self._next))
 
     def until_done(self) -> Status:
@@ -211,7 +212,8 @@ class RoundLoop:
                     arrays=state_arrays(self._state),
                     config_text=self._world.config.to_toml(),
                     segment_start=self._segment_start,
-                )
+                ),
+                clients=self._state.clients.arrays(),
             )
         self._segment_start, self._committed_at = self._next, time.monotonic()
 
@@ -269,11 +271,11 @@ def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
     )
 
 
-def _start(world: World, loaded: LoadedCheckpoint | None) -> tuple[int, State]:
+def _start(world: World, folder: RunFolder, loaded: LoadedCheckpoint | None) -> tuple[int, State]:
     """Return the next round and the state before it."""
     if loaded is None:
         return 0, initial_state(world)
-    return loaded.checkpoint.next_round, restore_state(world, loaded.checkpoint.weights, loaded.checkpoint.arrays)
+    return loaded.checkpoint.next_round, restore_state(world, folder, loaded)
 
 
 def _check_drift(world: World, state: State) -> None:

@@ -5,7 +5,6 @@ Layer 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.parallel.clients import ClientTable
+from hpcfsl.parallel.communicator import Communicator
+from hpcfsl.parallel.homes import home_of, homes_before
+from hpcfsl.trace.checkpoint import LoadedCheckpoint
+from hpcfsl.trace.folder import RunFolder
+from hpcfsl.trace.shards import ranks_of_shards, read_shards
 from hpcfsl.world import World
 
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """What one round hands to the next, the same on every rank.
+    """What one round hands to the next; all but `clients` is the same on every rank.
 
     Attributes:
         weights: Global model, float32 [params].
         last_update: Last target update, float32 [params].
-        clients: What is remembered of clients.
+        clients: What is remembered of the clients whose home this rank is.
         score_pool: Credit scores of recent rounds for `threshold.scope = "memory"`, one array a round.
     """
 
@@ -41,18 +45,33 @@ def initial_state(world: World) -> State:
 
 
 def state_arrays(state: State) -> dict[str, NDArray[Any]]:
-    """Return everything but the weights, by name, as a checkpoint keeps it."""
+    """Return what every rank knows except for the weights, by name, as a checkpoint keeps it."""
     pool = {f"score_pool/{age:04d}": scores for age, scores in enumerate(state.score_pool)}
-    table = {f"clients/{name}": values for name, values in state.clients.arrays().items()}
-    return {"last_update": state.last_update.numpy(), **table, **pool}
+    return {"last_update": state.last_update.numpy(), **pool}
 
 
-def restore_state(world: World, weights: NDArray[np.float32], arrays: Mapping[str, NDArray[Any]]) -> State:
-    """Return the state that a checkpoint kept as `weights` [params] and `state_arrays`."""
-    table = {name.partition("/")[2]: values for name, values in arrays.items() if name.startswith("clients/")}
+def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint) -> State:
+    """Return the state that a checkpoint kept, on any number of ranks.
+
+    Raises:
+        DamagedFileError: This rank cannot read its clients.
+    """
+    arrays = loaded.checkpoint.arrays
     return State(
-        weights=torch.from_numpy(weights.copy()).to(world.device),
+        weights=torch.from_numpy(loaded.checkpoint.weights.copy()).to(world.device),
         last_update=torch.from_numpy(arrays["last_update"].copy()),
-        clients=ClientTable(table),
+        clients=_restore_clients(folder, loaded, world.communicator),
         score_pool=tuple(values for name, values in sorted(arrays.items()) if name.startswith("score_pool/")),
     )
+
+
+def _restore_clients(folder: RunFolder, loaded: LoadedCheckpoint, communicator: Communicator) -> ClientTable:
+    """Return what is remembered of the clients whose home this rank is now."""
+    files, rank, size = loaded.header.files, communicator.rank, communicator.size
+    before = ranks_of_shards(files)
+    found = read_shards(folder, files, homes_before(rank, size, before)) if before else {}
+    if not found:
+        return ClientTable()
+    own = np.flatnonzero(home_of(found["clients"], size) == rank)
+    order = own[np.argsort(found["clients"][own])]
+    return ClientTable({name: values[order] for name, values in found.items()})

@@ -226,7 +226,7 @@ class TestRecording:
     def test_checkpoints_by_time(self, run: Runner) -> None:
         done = run(run={"rounds": 4, "checkpoint_seconds": 1e-6, "device": "cpu"})
         assert len(list((done.path / "trace").glob("*.h5"))) == 4
-        assert len(list((done.path / "checkpoints").glob("*.h5"))) == 2
+        assert len(list((done.path / "checkpoints").glob("round_*.h5"))) == 2
 
     def test_checkpoints_by_rounds_change_no_digest(self, run: Runner) -> None:
         often, once = run("a", run={"rounds": 3, "checkpoint_rounds": 1, "device": "cpu"}), run("b")

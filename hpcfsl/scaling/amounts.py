@@ -25,8 +25,8 @@ from hpcfsl.scaling.workload import Workload
 STAGES = ("train", "pool", "sum", "gather", "aggregate", "evaluate", "record")
 Reduction = Literal["int64", "float32", "sharded"]
 
-# Pickled bytes: of a client's score; of its score, weight and first round; of its rows of the trace.
-_SCORE_BYTES, _NEWS_BYTES, _ROW_BYTES = 8, 32, 700
+# Bytes of a client's score; of what is remembered of it, which goes to its host and back; of its rows of the trace.
+_SCORE_BYTES, _STATE_BYTES, _ROW_BYTES = 8, 24, 700
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def stage_amounts(work: Workload, cluster: Cluster, options: Options | None = No
         ]
     parts["gather"] = [
         _objects(16.0 * work.groups, cluster),
-        _objects(clients * _NEWS_BYTES, cluster),
+        network.exchange(2 * clients * _STATE_BYTES / cluster.ranks, cluster),
         Counter({"gather.round": shared, "gather.client": clients * shared}),
     ]
     parts["aggregate"] = [geometry_amounts(work, cluster, options), reduce_amounts(work, cluster, options)]

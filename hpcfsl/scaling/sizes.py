@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.config import result_settings
 from hpcfsl.evaluation import evaluated_clients
+from hpcfsl.parallel.clients import COLUMNS
 from hpcfsl.provenance import provenance
 from hpcfsl.round import Plan, plan_round
 from hpcfsl.scaling.workload import recorded_vectors
@@ -29,6 +30,7 @@ from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.record import RunTexts
 from hpcfsl.trace.schema import TABLES, row_bytes
 from hpcfsl.trace.segment import segment_bytes
+from hpcfsl.trace.shards import write_shard
 from hpcfsl.trace.updates import UpdateBuffer, UpdateKey
 from hpcfsl.world import World
 
@@ -88,7 +90,8 @@ class _Sizing:
         updates, files = self._updates()
         params, kept = self._world.model.layout.size, min(KEEP, self._segments)
         state = 8.0 * params + 32.0 * self._seen(self._rounds) + _MANIFEST_BYTES * (files + self._segments)
-        checkpoints = kept * (self._empty_checkpoint() + state) + _PROGRESS_BYTES * self._rounds
+        empty = self._empty_checkpoint() + self._ranks * _shard_overhead()
+        checkpoints = kept * (empty + state) + _PROGRESS_BYTES * self._rounds
         components = len(self._config.score.component_names)
         counts = self._row_counts(1)
         raw = float(sum(row_bytes(table, components) * count for table, count in counts.items()))
@@ -205,7 +208,7 @@ class _Sizing:
         empty = Checkpoint(
             next_round=0,
             weights=np.zeros(1, np.float32),
-            arrays={name: np.zeros(1) for name in ("last_update", "clients", "credit", "weight", "first_round")},
+            arrays={"last_update": np.zeros(1)},
             config_text=self._config.to_toml(),
             segment_start=0,
         )
@@ -213,6 +216,15 @@ class _Sizing:
             folder = RunFolder(path)
             folder.create()
             return float(write_checkpoint(folder, empty, self._texts, []).stat().st_size)
+
+
+def _shard_overhead() -> float:
+    """Return the bytes of a rank's part of a checkpoint without the clients in it."""
+    with tempfile.TemporaryDirectory() as path:
+        folder = RunFolder(path)
+        folder.create()
+        one = {name: np.zeros(1) for name in ("clients", *COLUMNS)}
+        return float(write_shard(folder, one, round=0, rank=0, ranks=1).bytes - 8 * len(one))
 
 
 def _numbers(table: str, rows: int) -> NDArray[Any]:

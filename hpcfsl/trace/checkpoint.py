@@ -34,6 +34,7 @@ from hpcfsl.trace.hdf5 import (
 )
 from hpcfsl.trace.record import RunTexts
 from hpcfsl.trace.segment import put_texts
+from hpcfsl.trace.shards import delete_shards, list_shards, round_of_shard
 
 KEEP = 2
 _USER_BLOCK = 512
@@ -109,6 +110,7 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint, texts: RunTexts,
     with folder_errors(folder.checkpoints):
         for old in list_checkpoints(folder)[KEEP:]:
             old.unlink()
+    delete_shards(folder, map(_round_of, list_checkpoints(folder)))
     return path
 
 
@@ -188,7 +190,9 @@ def discard_uncommitted(folder: RunFolder, loaded: LoadedCheckpoint | None) -> l
     kept: set[Path] = set()
     if loaded is not None:
         kept = {folder.path / file.path for file in loaded.header.files}
-        kept |= {path for path in list_checkpoints(folder) if _round_of(path) <= loaded.checkpoint.next_round}
+        older = {path for path in list_checkpoints(folder) if _round_of(path) <= loaded.checkpoint.next_round}
+        rounds = set(map(_round_of, older)) - {loaded.checkpoint.next_round}
+        kept |= older | {path for path in list_shards(folder) if round_of_shard(path.name) in rounds}
     deleted: list[str] = []
     for part in (folder.trace, folder.updates, folder.checkpoints):
         with folder_errors(part):

@@ -24,6 +24,7 @@ This page is rendered from `hpcfsl/trace/schema.py`; do not edit it by hand. A r
 | `trace/segment_AAAAAA_BBBBBB.h5` | the tables of rounds A to B - 1 |
 | `updates/rounds_AAAAAA_BBBBBB_rank_RRRR_part_PPPP.h5` | recorded updates, some of those of rounds A to B - 1 |
 | `checkpoints/round_BBBBBB.h5` | the state before round B, and the list of all committed files |
+| `checkpoints/clients_BBBBBB_rank_RRRR_of_NNNN.h5` | its part that rank R of N wrote: what is remembered of clients |
 
 **What counts.** Only files that the newest checkpoint lists are part of the run. Each entry of its dataset `manifest`
 (JSON) has the path, the size and the sha256 of a file. A checkpoint carries its own sha256 in its HDF5 user block:

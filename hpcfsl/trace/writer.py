@@ -5,7 +5,7 @@ Layer 3. `commit` is the only collective call and the only one after which anyth
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from hpcfsl.trace.files import CommittedFile, write_committed
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.record import RoundRecord, RunTexts
 from hpcfsl.trace.segment import RowBuffer, segment_bytes, segment_name
+from hpcfsl.trace.shards import Arrays, round_of_shard, write_shard
 from hpcfsl.trace.updates import UpdateBuffer, UpdateKey
 
 
@@ -99,18 +100,22 @@ class TraceWriter:
             key = UpdateKey(round, "client", client)
         self._updates.add(key, vector)
 
-    def commit(self, checkpoint: Checkpoint) -> None:
+    def commit(self, checkpoint: Checkpoint, clients: Arrays | None = None) -> None:
         """Collective. Write all that is buffered; then root's checkpoint, which makes it count.
 
         No rank returns before the checkpoint is on disk. A rank that cannot write makes every rank raise, so none is
-        left waiting for it. Only root's `checkpoint` is used.
+        left waiting for it.
+
+        Args:
+            checkpoint: What every rank knows; only root's is used.
+            clients: What this rank alone remembers, its part of the checkpoint: arrays by name, [clients] each.
 
         Raises:
             RunFolderError: Some rank could not write.
             ValueError: The checkpoint does not continue the one before.
         """
         files: list[CommittedFile] = []
-        problem = _problem(lambda: files.extend(self._updates.finish()))
+        problem = _problem(lambda: files.extend([*self._updates.finish(), *self._shard(checkpoint, clients or {})]))
         everyone = self._communicator.gather_all((files, problem))
         _raise_first([problem for _, problem in everyone])
         if self._communicator.rank == 0:
@@ -121,7 +126,7 @@ class TraceWriter:
     def _continue(self) -> None:
         for path in list_checkpoints(self._folder)[:1]:
             header = read_header(path)
-            self._committed, self._next_round = list(header.files), header.next_round
+            self._committed, self._next_round = _lasting(header.files), header.next_round
 
     def _commit_root(self, checkpoint: Checkpoint, written: list[CommittedFile]) -> None:
         start, end = checkpoint.segment_start, checkpoint.next_round
@@ -132,8 +137,19 @@ class TraceWriter:
             written = [*written, write_committed(self._folder, self._folder.trace / segment_name(start, end), data)]
         committed = [*self._committed, *written]
         write_checkpoint(self._folder, checkpoint, self._texts, committed)
-        self._committed, self._next_round = committed, end
+        self._committed, self._next_round = _lasting(committed), end
         self._rows.clear()
+
+    def _shard(self, checkpoint: Checkpoint, clients: Arrays) -> list[CommittedFile]:
+        if not any(map(len, clients.values())):
+            return []
+        ranks = self._communicator
+        return [write_shard(self._folder, clients, round=checkpoint.next_round, rank=ranks.rank, ranks=ranks.size)]
+
+
+def _lasting(files: Iterable[CommittedFile]) -> list[CommittedFile]:
+    """Return the files that later checkpoints list too: all but the shards, which belong to one checkpoint."""
+    return [file for file in files if round_of_shard(file.path) is None]
 
 
 def _problem(action: Callable[[], None]) -> str | None:

@@ -26,6 +26,7 @@ from hpcfsl.defense.scoring.score import Scores
 from hpcfsl.group import GroupStatus, ScoredGroup, train_and_score
 from hpcfsl.models import models
 from hpcfsl.models.split import cut_points, split
+from hpcfsl.parallel.clients import COLUMNS
 from hpcfsl.round import plan_round, run_round
 from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
@@ -349,10 +350,13 @@ def test_identity_10_any_placement_on_ranks_gives_the_same_bits(preset: str, sec
             world = replace(worlds[communicator.rank], communicator=communicator)
             return run_some_rounds(world, states[communicator.rank])
 
-        for state, seen in on_ranks(size, rounds_of_rank):
-            assert seen == wanted
-            for name, values in state.clients.arrays().items():
-                assert as_bits(values) == as_bits(alone.clients.arrays()[name])
+        ended = on_ranks(size, rounds_of_rank)
+        assert all(seen == wanted for _, seen in ended)
+        tables = [state.clients.arrays() for state, _ in ended]
+        assert sum(len(table["clients"]) for table in tables) == len(alone.clients)
+        for name in COLUMNS:
+            known = [alone.clients.look_up(name, table["clients"]) for table in tables]
+            assert all(as_bits(table[name]) == as_bits(wanted) for table, wanted in zip(tables, known, strict=True))
 
 
 def test_identity_10_groups_are_trained_and_summed_in_id_order() -> None:
