@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from support.ranks import ThreadCommunicator, on_ranks
 
 from hpcfsl.errors import RunFolderError
+from hpcfsl.trace import reader
 from hpcfsl.trace.checkpoint import discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.shards import list_shards, ranks_of_shards, read_shards, round_of_shard
@@ -42,6 +44,22 @@ def test_shards_live_as_long_as_their_checkpoint(maker: Any, tmp_path: Path) -> 
     assert ranks_of_shards(loaded.header.files) == 3
     assert discard_uncommitted(RunFolder(tmp_path), loaded) == []
     assert names(tmp_path) == kept
+
+
+def test_a_reader_of_a_run_that_went_on_does_not_miss_the_shards_deleted_since(maker: Any, tmp_path: Path) -> None:
+    commit_three_times(maker, tmp_path, 2)
+    opened = reader.open(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    opened.verify()
+
+
+def test_a_reader_misses_the_shards_of_a_checkpoint_that_is_there(maker: Any, tmp_path: Path) -> None:
+    commit_three_times(maker, tmp_path, 2)
+    opened = reader.open(tmp_path)
+    for shard in list_shards(RunFolder(tmp_path)):
+        shard.unlink()
+    with pytest.raises(RunFolderError, match="missing"):
+        opened.verify()
 
 
 def test_some_ranks_shards_come_back_in_order(maker: Any, tmp_path: Path) -> None:
