@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -44,6 +45,11 @@ def processor_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def node_name() -> str:
+    """Return the name of this node: Slurm's for it within a job, which need not be the host's, else the host's."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def memory_bytes() -> int:

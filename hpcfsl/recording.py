@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from hpcfsl.evaluation import Evaluation
 from hpcfsl.group import GroupStatus, SummedGroup
 from hpcfsl.privacy.perturbation import row_norms
+from hpcfsl.provenance import node_name
 from hpcfsl.round import Outcome
 from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
@@ -189,7 +189,7 @@ def rank_row(world: World, first_round: int) -> Rows:
     """Return where this rank runs."""
     row: dict[str, Any] = {
         "rank": np.int32(world.communicator.rank),
-        "host": np.bytes_(socket.gethostname()[:64]),
+        "host": np.bytes_(node_name()[:64]),
         "pid": np.int64(os.getpid()),
         "device": np.bytes_(str(world.device)),
         "threads": np.int32(world.config.run.threads),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import socket
 from typing import Any
 
 import pytest
@@ -76,3 +77,10 @@ def test_the_processor_has_some_name(lines: str | None, tmp_path: Any, monkeypat
     monkeypatch.setattr("builtins.open", lambda *_, **__: info.open(encoding="utf-8"))
     name = provenance.processor_name()
     assert name == "Fast 9000" if lines and "Fast" in lines else name
+
+
+def test_a_node_has_slurms_name_in_a_job_and_else_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURMD_NODENAME", "n7")
+    assert provenance.node_name() == "n7"
+    monkeypatch.delenv("SLURMD_NODENAME")
+    assert provenance.node_name() == socket.gethostname()
