@@ -103,6 +103,18 @@ def inspect(folder: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=FOLDER)
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=2.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Say it once and leave.")
+@click.option("--wait", is_flag=True, help="Stay while the run is stopped: its job may be queued again.")
+def watch(folder: Path, interval: float, once: bool, wait: bool) -> None:
+    """Show the progress of a run that goes on elsewhere; exit 0 finished, 1 failed, 3 stopped."""
+    from hpcfsl.watch import watch as show
+
+    sys.exit(show(folder, interval=interval, once=once, wait=wait))
+
+
+@main.command()
+@click.argument("folder", type=FOLDER)
 def digest(folder: Path) -> None:
     """Print one sha256 over everything deterministic: equal runs have equal digests."""
     from hpcfsl.trace.digest import digest as digest_of
