@@ -173,6 +173,7 @@ def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluatio
         "num_attackers_excluded": np.int64((out & bad).sum()),
         "moved": np.int8(outcome.moved),
         "update_norm": _norm(outcome.update),
+        "reduction_difference": outcome.difference,
         "model_hash": np.uint64(model_hash(state)),
         "train_loss": _mean_loss(clients),
         "test_accuracy": evaluation.accuracy,

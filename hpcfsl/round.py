@@ -5,6 +5,7 @@ Layer 4. `run_round` reads like the description: divide, train, score, exclude, 
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.aggregate import GroupMasses
+from hpcfsl.aggregate import GroupMasses, TargetUpdate
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.holding import MIB, HeldGroup, Holding
 from hpcfsl.parallel.clients import ClientTable
@@ -66,6 +67,7 @@ class Outcome:
         moved: Whether the global model moved.
     """
 
+        difference: How far a float32 sum over groups is from the exact one; NaN for the exact one.
     round: int
     plan: Plan
     groups: tuple[SummedGroup, ...]
@@ -75,6 +77,7 @@ class Outcome:
     moved: bool
 
 
+    difference: float
 def run_round(
     world: World, state: State, round: int, watch: Stopwatch, sink: Sink | None = None, scratch: Path | None = None
 ) -> tuple[State, Outcome]:
@@ -103,9 +106,19 @@ def run_round(
         masses = _gather_masses(world, groups, len(plan.groups))
         state = _remember(world, state, hosted, groups, round)
     with watch.phase("aggregate"):
-        update, factors = _aggregate(world, state, groups, masses)
+        target = _aggregate(world, state, groups, masses)
+        update = None if target is None else target.update.float()
         state, moved = _apply(world, state, update)
-    outcome = Outcome(round=round, plan=plan, groups=groups, masses=masses, factors=factors, update=update, moved=moved)
+    outcome = Outcome(
+        round=round,
+        plan=plan,
+        groups=groups,
+        masses=masses,
+        factors=np.zeros(0) if target is None else target.factors,
+        update=update,
+        moved=moved,
+        difference=math.nan if target is None else target.difference,
+    )
     return state, outcome
 
 
@@ -230,14 +243,13 @@ def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:
 
 def _aggregate(
     world: World, state: State, groups: tuple[SummedGroup, ...], masses: GroupMasses
-) -> tuple[torch.Tensor | None, NDArray[np.float64]]:
+) -> TargetUpdate | None:
     """Collective. Return the target update (step 8), or None where no group has an update."""
     if not masses.groups:
-        return None, np.zeros(0)
+        return None
     updates = {group.scored.group: group.update.cpu() for group in groups if group.update is not None}
     rule, anchor = world.config.global_aggregation, state.last_update.cpu()
-    target = rule.aggregate(updates, masses, anchor=anchor, communicator=world.communicator)
-    return target.update.float(), target.factors
+    return rule.aggregate(updates, masses, anchor=anchor, communicator=world.communicator)
 
 
 def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[State, bool]:

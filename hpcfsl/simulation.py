@@ -121,7 +121,7 @@ class RoundLoop:
         self._writer = _make_writer(world, folder)
         start = f"{world.communicator.size} ranks, executor {describe(world.executor)}"
         self._events = [event_row(self._next, "start", start)]
-        warnings = (*(loaded.warnings if loaded else ()), *world.warnings)
+        warnings = (*(loaded.warnings if loaded else ()), *world.warnings, *world.config.global_aggregation.warnings)
         self._events += [event_row(self._next, "warning", text) for text in warnings]
         self._ranks = world.communicator.gather_root(rank_row(world, self._next))
 

@@ -219,6 +219,16 @@ class TestRecording:
             assert recorded == pytest.approx(done.column("rounds", "update_norm")[0], rel=1e-3)
             assert done.global_update(0).dtype == np.float32
 
+    def test_a_float32_sum_says_so_and_how_far_it_is_off(self, run: Runner) -> None:
+        plain, exact = run("plain", global_aggregation={"reduction": "float32"}), run("exact")
+        assert (plain.column("rounds", "reduction_difference") >= 0).all()
+        assert (plain.column("rounds", "reduction_difference") < 1e-6).all()
+        assert np.isnan(exact.column("rounds", "reduction_difference")).all()
+        (text,) = plain.column("events", "text")[plain.column("events", "kind") == b"warning"].tolist()
+        assert b"reduction is float32" in text
+        assert b"warning" not in exact.column("events", "kind").tolist()
+        np.testing.assert_allclose(plain.weights(), exact.weights(), rtol=1e-3, atol=1e-5)
+
     def test_what_is_recorded_changes_no_bit(self, run: Runner) -> None:
         first, second = run("a", trace={"updates": "none"}), run("b", trace={"dtype": "float16"})
         assert first.column("rounds", "model_hash").tolist() == second.column("rounds", "model_hash").tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +13,14 @@ from numpy.typing import NDArray
 
 from hpcfsl.aggregate.exact import exact_weighted_sum
 from hpcfsl.aggregate.geometry import exchange_slices, pair_distances
+from hpcfsl.aggregate.plain import float32_weighted_sum, sampled_difference
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.settings import Registry, Settings
+
+FLOAT32_WARNING = (
+    "global_aggregation.reduction is float32: the bits, and so the digest, depend on the number of ranks, on who hosts "
+    "which group and on the MPI library; column reduction_difference says by how much"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +43,14 @@ class TargetUpdate:
     """The target update of the global model.
 
     Attributes:
-        update: float64 [params].
+        update: float64 [params]; float32 where it was summed in that.
         factors: Weight of each group in it, float64 [groups]; NaN where the rule has none.
+        difference: How far a float32 sum is from the exact one (`hpcfsl.aggregate.plain`); NaN for the exact one.
     """
 
     update: torch.Tensor
     factors: NDArray[np.float64]
+    difference: float = math.nan
 
 
 class GlobalAggregation(Settings):
@@ -50,6 +59,9 @@ class GlobalAggregation(Settings):
     rule: str
     masses: Literal["survivors", "equal"] = "survivors"
     """Weight of a group before the rule: what its remaining clients weigh, or the same for all."""
+    reduction: Literal["exact", "float32"] = "exact"
+    """Sum over groups and ranks: in fixed point, the same bits on any number of ranks; or a plain MPI Allreduce in
+    float32, which moves half the bytes and whose bits depend on the number of ranks and on who hosts which group."""
 
     def weigh(self, masses: NDArray[np.float64], distances: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """Return each group's factor in the update, float64 [groups] or [groups + 1] with the anchor's.
@@ -64,6 +76,11 @@ class GlobalAggregation(Settings):
     def needs_distances(self) -> bool:
         """Whether `weigh` looks at distances."""
         return False
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a run under these settings cannot promise, one sentence each."""
+        return (FLOAT32_WARNING,) if self.reduction == "float32" else ()
 
     def aggregate(
         self,
@@ -89,19 +106,24 @@ class GlobalAggregation(Settings):
         terms = [(updates[group], factors[row]) for row, group in enumerate(masses.groups) if group in updates]
         if len(factors) > len(masses.groups) and communicator.rank == 0:
             terms.append((anchor, factors[-1]))
-        total = exact_weighted_sum(
-            [row for row, _ in terms],
-            [factor for _, factor in terms],
-            size=len(anchor),
-            planned_groups=masses.planned + 1,
-            communicator=communicator,
-        )
-        return TargetUpdate(update=total, factors=factors[: len(masses.groups)])
+        total, difference = self._add(terms, len(anchor), masses.planned + 1, communicator)
+        return TargetUpdate(update=total, factors=factors[: len(masses.groups)], difference=difference)
 
     def normalise(self, masses: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the groups' weights before the rule, summing to 1, float64 [groups]."""
         weights = np.ones_like(masses) if self.masses == "equal" else masses
         return np.asarray(weights / weights.sum())
+
+    def _add(
+        self, terms: list[tuple[torch.Tensor, float]], size: int, planned: int, communicator: Communicator
+    ) -> tuple[torch.Tensor, float]:
+        """Collective. Return the sum of factor times row over all ranks, and how far it is from the exact one."""
+        rows, factors = [row for row, _ in terms], [factor for _, factor in terms]
+        if self.reduction == "exact":
+            exact = exact_weighted_sum(rows, factors, size=size, planned_groups=planned, communicator=communicator)
+            return exact, math.nan
+        total = float32_weighted_sum(rows, factors, size=size, communicator=communicator)
+        return total, sampled_difference(total, rows, factors, planned_groups=planned, communicator=communicator)
 
 
 global_aggregations: Registry[GlobalAggregation] = Registry("global_aggregation", default="geometric-median")

@@ -96,6 +96,8 @@ class CoordinateMedian(GlobalAggregation):
     rule: Literal["coordinate-median"] = "coordinate-median"
     masses: Literal["equal"] = "equal"
     """A median of coordinates knows no weights."""
+    reduction: Literal["exact"] = "exact"
+    """A median of coordinates adds nothing."""
 
     def aggregate(
         self,

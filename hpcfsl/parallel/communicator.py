@@ -65,6 +65,10 @@ class Communicator(Protocol):
         ...
 
     def abort(self, code: int) -> None:
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
+        """Collective. Replace `values` (float32, one shape everywhere) by their sum, whose bits depend on the ranks."""
+        ...
+
         """End all ranks at once with exit status `code`. Called by one rank that cannot go on."""
         ...
 
@@ -108,6 +112,9 @@ class SerialCommunicator:
 
 def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     """Collective. Run `action` on every rank; if it raises `UserError` on any, raise the first rank's on all.
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
+        """Leave `values` as they are."""
+
 
     Without this, ranks whose action succeeded would wait for ever for those whose did not.
     """

@@ -64,6 +64,10 @@ class MpiCommunicator:
         self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.MAX)
 
     def exchange(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
+        """Collective. Replace `values` by their sum over ranks, added in the order that the library chooses."""
+        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)
+
         """Collective. Send `parts[r]` to rank r; return what each rank sent here."""
         shapes = self._world.alltoall([part.shape for part in parts])
         received = [np.empty(shape, parts[0].dtype) for shape in shapes]

@@ -130,6 +130,14 @@ _ROUNDS = (
     _column("num_attackers_excluded", "i8", "excluded attackers", "Simulated attackers whose update was excluded."),
     _column("moved", "i1", "moved", "Whether the global model changed.", flags=("no", "yes")),
     _column("update_norm", "f8", "update norm", "Euclidean norm of the global update."),
+    _column(
+        "reduction_difference",
+        "f8",
+        "reduction difference",
+        "Largest difference of the float32 sum over groups to the exact one, on a sample of the coordinates, over the "
+        "largest magnitude there; NaN where the sum is the exact one.",
+        deterministic=False,
+    ),
     _column("model_hash", "u8", "model hash", "Hash of the bits of the global model after the round.", bits=True),
     _column("train_loss", "f8", "training loss", "Mean training loss over the participants' samples."),
     _column(

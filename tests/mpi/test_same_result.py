@@ -77,6 +77,19 @@ def alone(tmp_path_factory: pytest.TempPathFactory, configs: Path, tiny: Maker) 
     return folder
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_float32_sum_is_near_on_any_number_of_ranks(size: int, tiny: Maker, tmp_path: Path) -> None:
+    tree = tiny(groups={"number": 5}, global_aggregation={"reduction": "float32"})
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "plain.toml").write_text(tomli_w.dumps(tree))
+    alone = hpcfsl.run(resolve(tree), out=tmp_path / "alone")
+    ended = run_ranks(size, PROGRAM, tmp_path / "configs", tmp_path / "runs")
+    assert ended.code == 0, ended.stderr
+    other = hpcfsl.open(tmp_path / "runs" / "plain")
+    assert (difference := compare(alone, other, rtol=1e-3)) is None, difference
+    assert (other.column("rounds", "reduction_difference") < 1e-6).all()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
 def test_any_number_of_ranks_gives_the_same_digest(size: int, alone: Path, configs: Path, tmp_path: Path) -> None:
     ended = run_ranks(size, PROGRAM, configs, tmp_path)

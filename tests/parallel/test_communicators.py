@@ -18,6 +18,9 @@ def exercise(communicator: SerialCommunicator | ThreadCommunicator) -> None:
     total = np.array([rank, 1], np.int64)
     communicator.sum_in_place(total)
     assert total.tolist() == [size * (size - 1) // 2, size]
+    floats = np.array([0.5, rank], np.float32)
+    communicator.sum_floats_in_place(floats)
+    assert floats.tolist() == [0.5 * size, size * (size - 1) // 2]
     most = np.array([rank, -rank], np.int64)
     communicator.max_in_place(most)
     assert most.tolist() == [size - 1, 0]

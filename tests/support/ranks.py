@@ -43,6 +43,9 @@ class ThreadCommunicator:
 
     def exchange(self, parts: list[np.ndarray]) -> list[np.ndarray]:
         return [sent[self.rank] for sent in self.gather_all(parts)]
+    def sum_floats_in_place(self, values: np.ndarray) -> None:
+        self.sum_in_place(values)
+
 
     def abort(self, code: int) -> None:
         self._barrier.abort()

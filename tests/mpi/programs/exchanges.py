@@ -31,6 +31,10 @@ for shape in ((), (0,), (5,), (3, 4)):
     assert (values == 0).all()
 
 # The sum of wide numbers is exact, and wraps nowhere.
+floats = np.full(3, 0.5 + me, np.float32)
+ranks.sum_floats_in_place(floats)
+assert (floats == 0.5 * size + size * (size - 1) // 2).all()  # few bits: exact in any order
+
 wide = np.array([2**61 // size * (-1) ** me, 2**53 + me], np.int64)
 ranks.sum_in_place(wide)
 assert wide[0] == (2**61 // size if size % 2 else 0)
