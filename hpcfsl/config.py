@@ -58,6 +58,8 @@ class RunSettings(Settings):
     hold_mib: float = execution(1024.0, ge=0)
     """Uploads that a rank holds in memory while they wait for all groups' scores (`threshold.scope = "pooled"`); more
     of them wait in a scratch file in the folder that TMPDIR names, else in the run folder."""
+    share_data: bool = execution(True)
+    """The ranks of a node hold the data once, together; if false, each rank loads a copy of its own."""
     deadline_seconds: float = execution(1800.0, gt=0)
     """A phase of a round that takes longer is taken for stuck: every thread's stack is printed and the rank ends."""
 

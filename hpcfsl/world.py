@@ -7,8 +7,10 @@ attackers, the ranks. A user's own module or data take the place of the configur
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +23,13 @@ from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.models import Model
 from hpcfsl.models.split import SplitModel, split
-from hpcfsl.parallel.communicator import Communicator
+from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import device_of_rank
+from hpcfsl.parallel.sharing import share_on_node
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class World:
         device: Where this rank computes.
         attackers: Ids of the attacking clients, int64, ascending. The defence never sees them.
         mean_samples: Mean training samples of a client.
+        warnings: What the ranks could not do as they should, one sentence each (root).
     """
 
     config: Config
@@ -52,6 +58,7 @@ class World:
     device: torch.device
     attackers: NDArray[np.int64]
     mean_samples: float
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def settings_hash(self) -> int:
@@ -74,36 +81,65 @@ class World:
 def build_world(
     config: Config, communicator: Communicator, *, dataset: Dataset | None = None, module: torch.nn.Module | None = None
 ) -> World:
-    """Return the world of a run; `dataset` and `module` replace what the configuration names.
+    """Collective. Return the world of a run; `dataset` and `module` replace what the configuration names.
 
     Raises:
-        UserError: Data that cannot be read, or settings that do not fit them.
+        UserError: On every rank, where data cannot be read, or settings do not fit them.
     """
+    feed, warnings = _share_feed(config, communicator, dataset)
+    return agree(communicator, lambda: _in_memory(lambda: _build(config, communicator, feed, module, warnings)))
+
+
+def _share_feed(config: Config, communicator: Communicator, dataset: Dataset | None) -> tuple[Feed, tuple[str, ...]]:
+    """Collective. Return the data divided into clients, and what to warn of (root)."""
+
+    def make() -> Feed:
+        return _in_memory(lambda: _make_feed(config, dataset or config.data.load(config.run.seed)))
+
+    # The caller's own arrays are in every rank's memory already.
+    if dataset is not None or not config.run.share_data:
+        return agree(communicator, make), ()
+    feed, problem = share_on_node(communicator, make)
+    problems = [text for text in communicator.gather_root(problem) if text]
+    if not problems:
+        return feed, ()
+    return feed, (f"{len(problems)} of {communicator.size} ranks hold a copy of the data of their own: {problems[0]}",)
+
+
+def _make_feed(config: Config, dataset: Dataset) -> Feed:
+    population = config.partition.divide(dataset, config.run.seed)
+    return Feed(dataset=dataset, population=population, standardise=config.data.standardise)
+
+
+def _in_memory(make: Callable[[], T]) -> T:
+    """Return what `make` returns; raise a UserError where it does not fit into memory."""
     try:
-        return _build(config, communicator, dataset, module)
+        return make()
     except MemoryError as error:
         fix = "choose smaller data or a smaller model, or start fewer ranks on this machine"
         raise UserError(one_line(f"out of memory while data and model were made ({error}): {fix}")) from None
 
 
 def _build(
-    config: Config, communicator: Communicator, dataset: Dataset | None, module: torch.nn.Module | None
+    config: Config,
+    communicator: Communicator,
+    feed: Feed,
+    module: torch.nn.Module | None,
+    warnings: tuple[str, ...],
 ) -> World:
     torch.set_num_threads(config.run.threads)
     tf32 = config.training.precision == "tf32"
     device = device_of_rank(config.run.device, communicator.local_rank, tf32=tf32)
-    dataset = dataset or config.data.load(config.run.seed)
-    population = config.partition.divide(dataset, config.run.seed)
+    population = feed.population
     total, largest = population.total_and_largest()
     _check_fit(config, population, largest)
-    feed = Feed(dataset=dataset, population=population, standardise=config.data.standardise)
     module = module or _build_model(config.model, feed)
     model = split(
         module,
         config.model.cut if config.protocol.cuts else "none",
         feed.sample_shape,
         target_shape=feed.target_shape,
-        vocabulary=dataset.vocabulary,
+        vocabulary=feed.dataset.vocabulary,
     )
     return World(
         config=config,
@@ -115,6 +151,7 @@ def _build(
         device=device,
         attackers=config.threat.choose(population.num_clients, config.run.seed),
         mean_samples=total / population.num_clients,
+        warnings=warnings,
     )
 
 

@@ -36,12 +36,21 @@ class Communicator(Protocol):
         """This rank's number among the ranks of its node."""
         ...
 
+    @property
+    def local_size(self) -> int:
+        """The number of ranks on this rank's node."""
+        ...
+
     def barrier(self) -> None:
         """Collective. Wait until every rank has arrived."""
         ...
 
     def broadcast(self, value: T) -> T:
         """Collective. Return root's `value` (a small picklable object) on every rank."""
+        ...
+
+    def broadcast_on_node(self, value: T) -> T:
+        """Collective. Return the `value` of the rank with `local_rank` 0 on every rank of its node."""
         ...
 
     def gather_all(self, value: T) -> list[T]:
@@ -56,6 +65,10 @@ class Communicator(Protocol):
         """Collective. Replace `values` (int64, one shape everywhere) by their sum over ranks."""
         ...
 
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
+        """Collective. Replace `values` (float32, one shape everywhere) by their sum, whose bits depend on the ranks."""
+        ...
+
     def max_in_place(self, values: NDArray[np.int64]) -> None:
         """Collective. Replace `values` (int64, one shape everywhere) by their maximum over ranks."""
         ...
@@ -65,10 +78,6 @@ class Communicator(Protocol):
         ...
 
     def abort(self, code: int) -> None:
-    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
-        """Collective. Replace `values` (float32, one shape everywhere) by their sum, whose bits depend on the ranks."""
-        ...
-
         """End all ranks at once with exit status `code`. Called by one rank that cannot go on."""
         ...
 
@@ -79,11 +88,16 @@ class SerialCommunicator:
     rank = 0
     size = 1
     local_rank = 0
+    local_size = 1
 
     def barrier(self) -> None:
         """Return at once."""
 
     def broadcast(self, value: T) -> T:
+        """Return `value`."""
+        return value
+
+    def broadcast_on_node(self, value: T) -> T:
         """Return `value`."""
         return value
 
@@ -96,6 +110,9 @@ class SerialCommunicator:
         return [value]
 
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
+        """Leave `values` as they are."""
+
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
         """Leave `values` as they are."""
 
     def max_in_place(self, values: NDArray[np.int64]) -> None:
@@ -112,9 +129,6 @@ class SerialCommunicator:
 
 def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     """Collective. Run `action` on every rank; if it raises `UserError` on any, raise the first rank's on all.
-    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
-        """Leave `values` as they are."""
-
 
     Without this, ranks whose action succeeded would wait for ever for those whose did not.
     """

@@ -34,9 +34,9 @@ class MpiCommunicator:
         self._world = MPI.COMM_WORLD
         self.rank: int = self._world.Get_rank()
         self.size: int = self._world.Get_size()
-        node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        self.local_rank: int = node.Get_rank()
-        node.Free()
+        self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank: int = self._node.Get_rank()
+        self.local_size: int = self._node.Get_size()
 
     def barrier(self) -> None:
         """Collective. Wait until every rank has arrived."""
@@ -45,6 +45,11 @@ class MpiCommunicator:
     def broadcast(self, value: T) -> T:
         """Collective. Return root's `value` on every rank."""
         result: T = self._world.bcast(value, root=0)
+        return result
+
+    def broadcast_on_node(self, value: T) -> T:
+        """Collective. Return the `value` of the node's first rank on every rank of the node."""
+        result: T = self._node.bcast(value, root=0)
         return result
 
     def gather_all(self, value: T) -> list[T]:
@@ -59,15 +64,15 @@ class MpiCommunicator:
         """Collective. Replace `values` by their sum over ranks."""
         self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)
 
+    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
+        """Collective. Replace `values` by their sum over ranks, added in the order that the library chooses."""
+        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)
+
     def max_in_place(self, values: NDArray[np.int64]) -> None:
         """Collective. Replace `values` by their maximum over ranks."""
         self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.MAX)
 
     def exchange(self, parts: list[NDArray[Any]]) -> list[NDArray[Any]]:
-    def sum_floats_in_place(self, values: NDArray[np.float32]) -> None:
-        """Collective. Replace `values` by their sum over ranks, added in the order that the library chooses."""
-        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.SUM)
-
         """Collective. Send `parts[r]` to rank r; return what each rank sent here."""
         shapes = self._world.alltoall([part.shape for part in parts])
         received = [np.empty(shape, parts[0].dtype) for shape in shapes]

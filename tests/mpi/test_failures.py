@@ -63,10 +63,11 @@ class TestOneRankFails:
         assert ended.lines == ["hpcfsl: rank 1, phase train: DataError: shard 7 is torn: fetch it again"]
         assert "Traceback" not in ended.stderr
 
-    def test_data_that_one_rank_cannot_read(self, tmp_path: Path, tiny: Maker) -> None:
+    @pytest.mark.parametrize(("share", "torn"), [(True, 0), (False, 1)])
+    def test_data_that_one_rank_cannot_read(self, tmp_path: Path, tiny: Maker, share: bool, torn: int) -> None:
         path = tmp_path / "config.toml"
-        path.write_text(tomli_w.dumps(tiny(data={"source": "torn", "samples": 240})))
-        ended = run_hpcfsl(2, path, tmp_path / "run", seconds=SECONDS_TO_END)
+        path.write_text(tomli_w.dumps(tiny(run={"share_data": share}, data={"source": "torn", "samples": 240})))
+        ended = run_hpcfsl(2, path, tmp_path / "run", seconds=SECONDS_TO_END, HPCFSL_TORN=str(torn))
         assert ended.code == 2
         assert ended.lines == ["hpcfsl: /scratch/part.npz: cannot be read on this node: copy it there"]
         assert "Traceback" not in ended.stderr

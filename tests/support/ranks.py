@@ -14,8 +14,10 @@ T = TypeVar("T")
 class ThreadCommunicator:
     """One rank of a `Communicator`; its peers are other threads."""
 
-    def __init__(self, rank: int, posts: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.local_rank, self.size = rank, rank, len(posts)
+    def __init__(self, rank: int, posts: list[Any], barrier: threading.Barrier, ranks_per_node: int = 0) -> None:
+        self.rank, self.size = rank, len(posts)
+        each = ranks_per_node or self.size
+        self.local_rank, self.local_size = rank % each, min(each, self.size - rank // each * each)
         self._posts, self._barrier = posts, barrier
 
     def barrier(self) -> None:
@@ -35,24 +37,30 @@ class ThreadCommunicator:
     def broadcast(self, value: Any) -> Any:
         return self.gather_all(value)[0]
 
+    def broadcast_on_node(self, value: Any) -> Any:
+        return self.gather_all(value)[self.rank - self.local_rank]
+
     def sum_in_place(self, values: np.ndarray) -> None:
         values[...] = sum(self.gather_all(values.copy()))
+
+    def sum_floats_in_place(self, values: np.ndarray) -> None:
+        self.sum_in_place(values)
 
     def max_in_place(self, values: np.ndarray) -> None:
         values[...] = np.max(self.gather_all(values.copy()), axis=0)
 
     def exchange(self, parts: list[np.ndarray]) -> list[np.ndarray]:
         return [sent[self.rank] for sent in self.gather_all(parts)]
-    def sum_floats_in_place(self, values: np.ndarray) -> None:
-        self.sum_in_place(values)
-
 
     def abort(self, code: int) -> None:
         self._barrier.abort()
 
 
-def on_ranks(size: int, action: Callable[[ThreadCommunicator], T]) -> list[T]:
-    """Call `action` on every rank at once; return what each returned, or raise the first rank's exception."""
+def on_ranks(size: int, action: Callable[[ThreadCommunicator], T], *, ranks_per_node: int = 0) -> list[T]:
+    """Call `action` on every rank at once; return what each returned, or raise the first rank's exception.
+
+    All ranks are on one node unless `ranks_per_node` says otherwise.
+    """
     posts: list[Any] = [None] * size
     barrier = threading.Barrier(size, timeout=60)
     results: list[Any] = [None] * size
@@ -60,7 +68,7 @@ def on_ranks(size: int, action: Callable[[ThreadCommunicator], T]) -> list[T]:
 
     def body(rank: int) -> None:
         try:
-            results[rank] = action(ThreadCommunicator(rank, posts, barrier))
+            results[rank] = action(ThreadCommunicator(rank, posts, barrier, ranks_per_node))
         except BaseException as error:
             raised[rank] = error
             if not isinstance(error, threading.BrokenBarrierError):

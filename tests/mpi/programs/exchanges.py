@@ -14,10 +14,11 @@ ranks = connect()
 me, size = ranks.rank, ranks.size
 assert size == int(sys.argv[1])
 assert 0 <= me < size
-assert ranks.local_rank == me  # all on this machine
+assert (ranks.local_rank, ranks.local_size) == (me, size)  # all on this machine
 
 ranks.barrier()
 assert ranks.broadcast({"from": me}) == {"from": 0}
+assert ranks.broadcast_on_node({"from": me}) == {"from": 0}
 assert ranks.gather_all((me, "x" * me)) == [(rank, "x" * rank) for rank in range(size)]
 assert ranks.gather_root(me) == (list(range(size)) if me == 0 else [])
 
@@ -30,11 +31,11 @@ for shape in ((), (0,), (5,), (3, 4)):
     ranks.max_in_place(values)
     assert (values == 0).all()
 
-# The sum of wide numbers is exact, and wraps nowhere.
 floats = np.full(3, 0.5 + me, np.float32)
 ranks.sum_floats_in_place(floats)
 assert (floats == 0.5 * size + size * (size - 1) // 2).all()  # few bits: exact in any order
 
+# The sum of wide numbers is exact, and wraps nowhere.
 wide = np.array([2**61 // size * (-1) ** me, 2**53 + me], np.int64)
 ranks.sum_in_place(wide)
 assert wide[0] == (2**61 // size if size % 2 else 0)

@@ -1,7 +1,8 @@
 """A package outside the tree, found through its entry points, that makes one rank fail on demand.
 
 HPCFSL_FAULT names what happens, and on which rank and in which round: `raise:1:2`, `mistake:1:2`, `kill:1:2`,
-`stop:0:2`, `sleep:1:2`.
+`stop:0:2`, `sleep:1:2`. HPCFSL_PACE names a file that holds how many seconds the training of a group takes longer; a
+test rewrites it while the run goes on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -30,6 +32,8 @@ class Fault(Threat):
 
     def forge(self, view: View) -> torch.Tensor:
         """Fail if this is the rank and the round; else return the honest updates."""
+        if pace := os.environ.get("HPCFSL_PACE"):
+            time.sleep(float(Path(pace).read_text()))
         kind, rank, round = os.environ.get("HPCFSL_FAULT", "none:-1:-1").split(":")
         if (int(rank), int(round)) == (my_rank(), view.round):
             fail(kind)
@@ -47,12 +51,12 @@ def fail(kind: str) -> None:
 
 
 class Torn(Synthetic):
-    """Data that rank 1 alone cannot read."""
+    """Data that one rank cannot read: the one that HPCFSL_TORN names."""
 
     source: Literal["torn"] = "torn"  # type: ignore[assignment]
 
     def load(self, seed: int) -> Dataset:
-        """Return the data, except on rank 1."""
-        if my_rank() == 1:
+        """Return the data, except on that rank."""
+        if my_rank() == int(os.environ["HPCFSL_TORN"]):
             raise DataError("/scratch/part.npz: cannot be read on this node: copy it there")
         return super().load(seed)
