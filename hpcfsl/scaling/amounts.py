@@ -37,12 +37,10 @@ class Options:
         reduction: The sum over ranks: exact in int64, plain in float32, or exact and sharded (each rank turns its slice
             of the sum into the new model, and the ranks gather float32 slices).
         block: Coordinates whose distances are made together, by one rank.
-        distances: Distances between groups: every block's matrix is gathered, or one matrix is summed exactly.
     """
 
     reduction: Reduction = "int64"
     block: int = SLICE_BLOCK
-    distances: Literal["gathered", "summed"] = "gathered"
 
 
 def train_amounts(work: Workload) -> list[Amounts]:
@@ -121,19 +119,19 @@ def geometry_amounts(work: Workload, cluster: Cluster, options: Options | None =
     if work.rule == "weighted":
         return Counter()
     options = options or Options()
-    groups, blocks = float(work.groups), -(-work.params // options.block)
+    groups = float(work.groups)
     largest = shared_seconds(slice_sizes(work.params, cluster.ranks, options.block), cluster)
     sent = 4.0 * work.params * hosted_groups(work, cluster) / cluster.sharing
     moved = network.exchange(sent, cluster) + _objects(8.0 * groups, cluster)
     if work.rule == "median":
         return moved + Counter({"geometry.element": groups * largest}) + network.gather_all(8.0 * work.params, cluster)
-    matrix, summed = 8.0 * (groups + 1) ** 2, options.distances == "summed"
-    shared = network.allreduce(matrix, cluster) if summed else _objects(matrix * blocks, cluster)
+    pairs = groups * (groups + 1) / 2  # of the groups and the anchor; their exponents are agreed first
+    shared = Counter({name: 2 * amount for name, amount in network.allreduce(8.0 * pairs, cluster).items()})
     local = {
         "geometry.round": cluster.sharing,
         "geometry.element": groups * largest,
         "geometry.flop": 2.0 * groups**2 * largest,
-        "geometry.entry": (matrix / 8) * (1.0 if summed else blocks) * cluster.copying,
+        "geometry.entry": pairs * max(largest / options.block, cluster.sharing),
         "geometry.pair": groups**2 * cluster.sharing,
     }
     return moved + shared + Counter(local)

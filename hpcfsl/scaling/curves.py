@@ -170,11 +170,8 @@ def what_if(rates: Rates, assumed: Assumed = ASSUMED) -> Iterator[tuple[str, int
             params,
             {
                 "weighted": _strong(params, rates, assumed),
-                "distances, as gathered": _strong(params, rates, assumed, rule="distances"),
-                "distances, if summed": _strong(params, rates, assumed, Options(distances="summed"), "distances"),
-                "the same, in blocks of 4,096": _strong(
-                    params, rates, assumed, Options(distances="summed", block=4096), "distances"
-                ),
+                "distances": _strong(params, rates, assumed, rule="distances"),
+                "distances, in blocks of 4,096": _strong(params, rates, assumed, Options(block=4096), "distances"),
                 "coordinate median": _strong(params, rates, assumed, rule="median"),
             },
         )

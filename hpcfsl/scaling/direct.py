@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from hpcfsl.aggregate.exact import exact_sum
 from hpcfsl.aggregate.geometry import BLOCK, Slices, pair_distances
 from hpcfsl.aggregate.rules import GeometricMedian
 from hpcfsl.config import resolve
@@ -26,6 +27,7 @@ from hpcfsl.world import build_world
 
 _GROUPS = (16, 48, 128)
 _REPEATS = 3
+_PARTS = 16  # blocks of a rank
 _PLANNED = 3  # settings whose rounds are planned
 
 
@@ -71,10 +73,15 @@ def _distance_rates() -> dict[str, float]:
         slices, anchor = Slices(rows=points, start=0, size=BLOCK), torch.zeros(BLOCK)
         seconds.append(seconds_of(partial(pair_distances, slices, anchor, SerialCommunicator())))
         amounts.append(Counter({"geometry.element": float(groups * BLOCK), "geometry.flop": 2.0 * groups**2 * BLOCK}))
-    matrix = np.ones((_GROUPS[-1], _GROUPS[-1]))
-    packed, total = pickle.dumps(matrix), np.zeros_like(matrix)
-    entry = seconds_of(lambda: np.add(total, pickle.loads(packed), out=total)) / matrix.size
-    return {**_fitted(amounts, seconds), "geometry.entry": entry}
+    return {**_fitted(amounts, seconds), "geometry.entry": _entry_seconds()}
+
+
+def _entry_seconds() -> float:
+    """Return what a block's part of a distance takes to be added in fixed point."""
+    pairs = _GROUPS[-1] * (_GROUPS[-1] + 1) // 2
+    parts = list(torch.rand(_PARTS, pairs, dtype=torch.float64))
+    add = partial(exact_sum, parts, size=pairs, planned_groups=_PARTS, communicator=SerialCommunicator(), block=1)
+    return seconds_of(add) / (_PARTS * pairs)
 
 
 def _median_rates() -> dict[str, float]:

@@ -207,17 +207,17 @@ class TestPredict:
     def test_slices_are_those_of_the_program(self, params: int, ranks: int) -> None:
         assert slice_sizes(params, ranks, BLOCK).tolist() == np.diff(slice_bounds(params, ranks)).tolist()
 
-    def test_summed_distances_do_not_grow_with_the_model(self) -> None:
+    def test_distances_send_one_matrix_whatever_the_model(self) -> None:
         cluster = Cluster(ranks=256, ranks_per_node=64, cores_per_node=64)
-        gathered, summed = (
-            [
-                geometry_amounts(workload(512, params=params), cluster, Options(distances=kind))["geometry.entry"]
-                for params in (10**7, 10**8)
-            ]
-            for kind in ("gathered", "summed")
-        )
-        assert gathered[1] == pytest.approx(10 * gathered[0], rel=0.01)
-        assert summed[1] == summed[0] < gathered[0]
+        amounts = [geometry_amounts(workload(512, params=params), cluster) for params in (10**7, 10**8)]
+        sent = [
+            each["between.beta"] - network.exchange(4.0 * params * 2, cluster)["between.beta"]
+            for each, params in zip(amounts, (10**7, 10**8), strict=True)
+        ]
+        assert sent[0] == pytest.approx(sent[1], rel=1e-6)
+        blocks = [-(-params // BLOCK // 256) for params in (10**7, 10**8)]
+        assert amounts[0]["geometry.entry"] == pytest.approx(512 * 513 / 2, rel=0.01)
+        assert amounts[1]["geometry.entry"] == pytest.approx(512 * 513 / 2 * blocks[1], rel=0.2)
 
 
 def test_direct_measurements_name_amounts_that_the_formulas_have() -> None:
