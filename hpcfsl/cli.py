@@ -12,15 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcfsl.cluster.commands import FILE, FOLDER, submit, sweep, sweep_table
 from hpcfsl.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from hpcfsl.trace.reader import Run
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(path_type=Path)
 
 
 class Commands(click.Group):
@@ -236,52 +232,8 @@ def calibrate(config: Path | None, out: Path, turns: int) -> None:
     measure(config, out, turns=turns, say=click.echo)
 
 
-_CLUSTER_OPTIONS = (
-    click.option("--nodes", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Nodes of the job."),
-    click.option("--ranks-per-node", type=click.IntRange(1, 65536), help="Default: one a GPU, else what fits a node."),
-    click.option("--site", metavar="FILE|NAME", help="What the cluster is like: a file, or one of jobs/sites."),
-    click.option("--time", metavar="H:MM:SS", help="Time limit of the job; a run that is not done goes on after it."),
-    click.option("--partition", metavar="NAME", help="Queue."),
-    click.option("--account", metavar="NAME", help="Project that pays."),
-    click.option("--qos", metavar="NAME", help="Quality of service."),
-    click.option("--mail", metavar="ADDRESS", help="Write there when the job ends or fails."),
-    click.option("--gpus-per-node", type=click.IntRange(0, 64), help="GPUs to ask for on each node."),
-    click.option("--signal-seconds", type=click.IntRange(10, 7200), help="Warn the run so long before the limit."),
-    click.option("--no-requeue", is_flag=True, help="Do not go back into the queue when the time is up."),
-    click.option("--dry-run", is_flag=True, help="Print the script; submit and write nothing."),
-)
-
-
-def _on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_CLUSTER_OPTIONS):
-        command = option(command)
-    return command
-
-
-@main.command()
-@click.argument("config", type=FILE)
-@click.option("--out", required=True, type=FOLDER, help="Run folder; a folder that holds this run continues it.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
-@_on_a_cluster
-@click.option("--array", type=click.IntRange(2, 10_000), help="Where requeueing is forbidden: so many jobs in a row.")
-def submit(
-    config: Path, out: Path, overrides: tuple[str, ...], site: str | None, dry_run: bool, **request: Any
-) -> None:
-    """Run a configuration as a Slurm job, which goes back into the queue until the run is finished.
-
-    The job gets a copy of the configuration: what is edited later does not reach it. The same command again, once the
-    job is gone, continues the run.
-    """
-    from hpcfsl.cluster.job import Request
-    from hpcfsl.cluster.site import load_site
-    from hpcfsl.cluster.submit import plan_run
-    from hpcfsl.cluster.submit import submit as hand_over
-    from hpcfsl.config import load
-
-    plan = plan_run(load(config, overrides), out, load_site(site), Request(**request))
-    for warning in plan.warnings:
-        click.echo(f"hpcfsl: warning: {warning}", err=True)
-    click.echo(plan.script if dry_run else f"submitted job {hand_over(plan)}: {out}", nl=not dry_run)
+for command in (submit, sweep, sweep_table):
+    main.add_command(command)
 
 
 @main.command()

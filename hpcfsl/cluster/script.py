@@ -6,7 +6,8 @@ puts words together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from hpcfsl.cluster.job import Job
 from hpcfsl.cluster.words import check_text, header_path, header_word, quote, write_time
 from hpcfsl.errors import UserError, shorten
 
-JOB_FOLDER = "job"
+# What lies in the run folder (of a sweep: in its folder) for a job.
+JOB_FOLDER, CONFIG, SCRIPT, RUNS = "job", "config.toml", "job.sh", "runs.txt"
 _MOST_TRIES = 3
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_.+=-]+")
 
 
 def render_run(job: Job, run: Path) -> str:
@@ -29,19 +32,57 @@ def render_run(job: Job, run: Path) -> str:
     Raises:
         UserError: A value cannot be written into a script, or jinja2 is missing.
     """
-    check_path("--out", run)
+    check_path(job, run)
     array = f"1-{job.array}%1" if job.restart == "array" else ""
     log = "slurm-%A_%a.out" if array else "slurm-%j.out"
     header = header_options(job, name=f"hpcfsl-{run.name}", array=array, log=(run / JOB_FOLDER, log))
-    title = f"hpcfsl run on {job.nodes} {'node' if job.nodes == 1 else 'nodes'} with {job.ranks} ranks"
+    title = f"hpcfsl run on {_size(job)}"
     return _fill(job, title=title, header=header, run=quote(str(run)), runs="")
 
 
-def check_path(key: str, path: Path) -> None:
-    """Raise where a path cannot be given to sbatch as the place of a log file."""
-    check_text(key, str(path))
-    if "\\" in str(path):
-        raise UserError(f"{key} {shorten(str(path))}: sbatch cannot write a log to a path with a backslash in it")
+def render_sweep(job: Job, folder: Path, elements: Sequence[int], at_once: int | None) -> str:
+    """Return the script of a job array, one element a run.
+
+    Args:
+        job: What each element asks for.
+        folder: The sweep's folder, absolute; `job/runs.txt` in it has a run folder a line.
+        elements: Lines to run, counted from 1, ascending.
+        at_once: Elements that may run at the same time; None for as many as there is room for.
+
+    Raises:
+        UserError: As `render_run`.
+    """
+    check_path(job, folder)
+    array = write_ranges(elements) + ("" if at_once is None else f"%{at_once}")
+    log = (folder / JOB_FOLDER, "slurm-%A_%a.out")
+    header = header_options(job, name=f"hpcfsl-{folder.name}", array=array, log=log)
+    title = f"hpcfsl sweep of {len(elements)} runs, each on {_size(job)}"
+    return _fill(job, title=title, header=header, run="", runs=quote(str(folder / JOB_FOLDER / RUNS)))
+
+
+def write_ranges(numbers: Sequence[int]) -> str:
+    """Return ascending numbers as Slurm writes elements of an array: `1,4-7`."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def check_path(job: Job, path: Path) -> None:
+    """Raise where a run folder or a sweep's cannot be given to those that read it from the script."""
+    text = check_text("--out", str(path))
+    if "\\" in text:
+        raise UserError(f"--out {shorten(text)}: sbatch writes no log to a path with a backslash; choose another")
+    if job.site.container and set(text) & set(":,"):
+        raise UserError(f"--out {shorten(text)}: a container's --bind takes no path with : or , in it; choose another")
+
+
+def _size(job: Job) -> str:
+    nodes, ranks = ("" if count == 1 else "s" for count in (job.nodes, job.ranks))
+    return f"{job.nodes} node{nodes} with {job.ranks} rank{ranks}"
 
 
 def header_options(job: Job, *, name: str, array: str, log: tuple[Path, str]) -> list[str]:
@@ -58,7 +99,7 @@ def header_options(job: Job, *, name: str, array: str, log: tuple[Path, str]) ->
 
 def _options(job: Job, name: str, array: str, log: tuple[Path, str]) -> Iterator[str]:
     site = job.site
-    yield f"--job-name={header_word(name)}"
+    yield f"--job-name={_UNUSUAL.sub('-', name)}"
     for option in ("partition", "account", "qos"):
         if getattr(site, option):
             yield f"--{option}={header_word(getattr(site, option))}"

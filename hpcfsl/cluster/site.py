@@ -70,7 +70,7 @@ class Container(Settings):
     """An image that the program runs in (table `[container]`)."""
 
     image: Line
-    """The image file, made from `jobs/hpcfsl.def`."""
+    """The image file, made from `container/hpcfsl.def`."""
     program: Line = "apptainer"
     """What runs images here: `apptainer`, or `singularity` on older clusters."""
     bind: tuple[Annotated[str, AfterValidator(_mount)], ...] = ()

@@ -15,7 +15,8 @@ _REFUSED = {"Cc", "Cs", "Zl", "Zp"}
 _PLAIN = re.compile(r"[\w@%+=:,./-]", re.ASCII)
 _TIME = re.compile(
     r"(?:(?P<days>\d{1,4})-(?P<hours>\d{1,3})(?::(?P<minutes>\d{1,2})(?::(?P<seconds>\d{1,2}))?)?"
-    r"|(?:(?P<h>\d{1,4}):)?(?P<m>\d{1,6}):(?P<s>\d{1,2})|(?P<only>\d{1,7}))"
+    r"|(?:(?P<h>\d{1,4}):)?(?P<m>\d{1,6}):(?P<s>\d{1,2})|(?P<only>\d{1,7}))",
+    re.ASCII,
 )
 _DAY, _HOUR, _MINUTE = 86400, 3600, 60
 

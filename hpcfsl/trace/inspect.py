@@ -24,7 +24,6 @@ def summary(run: Run) -> dict[str, Any]:
         RunFolderError: A file is damaged.
     """
     run.verify()
-    rounds = run.table("rounds")
     tree = {
         "path": str(run.path),
         "status": run.status,
@@ -32,15 +31,30 @@ def summary(run: Run) -> dict[str, Any]:
         "config": run.config,
         "provenance": run.provenance,
         "ranks": _ranks(run),
-        "final": _final(rounds),
-        "best_test_accuracy": _best(rounds["test_accuracy"]),
-        "detection": _detection(run),
+        **metrics(run),
         "bytes": _bytes(run),
-        "seconds": {"total": float(rounds["seconds"].sum()), "by_phase": _phases(run)},
+        "seconds": {"total": float(run.column("rounds", "seconds").sum()), "by_phase": _phases(run)},
         "events": _events(run),
     }
     cleaned: dict[str, Any] = _clean(tree)
     return cleaned
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """Return final metrics, the best test accuracy and the outcome of detection; checks the files that it reads.
+
+    Raises:
+        RunFolderError: One of them is damaged.
+    """
+    rounds = run.table("rounds")
+    found: dict[str, Any] = _clean(
+        {
+            "final": _final(rounds),
+            "best_test_accuracy": _best(rounds["test_accuracy"]),
+            "detection": _detection(run),
+        }
+    )
+    return found
 
 
 def _ranks(run: Run) -> dict[str, Any]:
