@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import Field
 
 from hpcfsl.aggregate import GlobalAggregation, GroupOperation, global_aggregations, group_operations
+from hpcfsl.clock import Clock, clocks
 from hpcfsl.data.participation import Participation, participations
 from hpcfsl.data.partitions import Partition, partitions
 from hpcfsl.data.sources import Source, sources
@@ -28,6 +29,7 @@ from hpcfsl.defense.weighting import Bounds, Reading, readings
 from hpcfsl.defense.weighting.influence import Influence, influences
 from hpcfsl.defense.weighting.normalisation import Normalisation, normalisations
 from hpcfsl.errors import ConfigError, UserError, one_line
+from hpcfsl.faults import Faults, faults
 from hpcfsl.models import Model, models
 from hpcfsl.presets import PRESETS
 from hpcfsl.privacy import Perturbation, perturbations
@@ -113,6 +115,8 @@ class Config:
     group_operation: GroupOperation
     global_aggregation: GlobalAggregation
     threat: Threat
+    faults: Faults
+    clock: Clock
     evaluation: EvaluationSettings
     trace: TraceSettings
 
@@ -149,6 +153,8 @@ SECTIONS: dict[str, Section] = {
     "group_operation": group_operations,
     "global_aggregation": global_aggregations,
     "threat": threats,
+    "faults": faults,
+    "clock": clocks,
     "evaluation": EvaluationSettings,
     "trace": TraceSettings,
 }
@@ -299,3 +305,12 @@ def _check_together(config: Config) -> None:
         raise ConfigError("bounds.sum_over", bounds.sum_over, fix)
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
+    _check_faults(config.faults, config.clock)
+
+
+def _check_faults(faults: Faults, clock: Clock) -> None:
+    """Refuse probabilities that some client's device class takes above 1 together."""
+    total = faults.probability * clock.largest_fault_factor
+    if total > 1 + 1e-9:
+        fix = "its probabilities, times the largest clock.classes.fault_factor, sum to {:.10g}; they must not exceed 1"
+        raise ConfigError("faults.rule", faults.rule, fix.format(total))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from typing import Any
+from typing import Any, TypeGuard, get_args
 
 from hpcfsl.config import SECTIONS, Section, resolve
 from hpcfsl.presets import PRESETS
@@ -123,7 +123,7 @@ def _section(name: str, section: Section) -> str:
 
 def _choices(name: str, registry: Registry[Any]) -> str:
     classes = [cls for cls in map(registry.get, registry.names()) if cls.__module__.startswith("hpcfsl.")]
-    base: type[Settings] = classes[0].__mro__[1]
+    base: type[Settings] = next(cls for cls in classes[0].__mro__[1:] if all(issubclass(each, cls) for each in classes))
     shared = [key for key in base.model_fields if key != registry.key and _is_shared(key, base, classes)]
     parts = [f"## `[{name}]`", "", _text(base), *_presets(name), "", f"| `{registry.key}` | |", "|---|---|"]
     parts += [f"| `{_choice(cls, registry)}` | {_text(cls)} |" for cls in classes]
@@ -132,10 +132,30 @@ def _choices(name: str, registry: Registry[Any]) -> str:
         parts += [f"With every `{registry.key}`:", "", _HEAD, *(_row(base, key) for key in shared), ""]
     for cls in classes:
         own = [key for key in cls.model_fields if key != registry.key and key not in shared]
+        parent = next((each for each in cls.__mro__[1:] if each in classes), None)
+        title = f'With `{registry.key} = "{_choice(cls, registry)}"`:'
+        if parent is not None:
+            own = [key for key in own if _row(cls, key) != _row(parent, key)]
+            title = f"{title.removesuffix(':')}, as with `{_choice(parent, registry)}` but for:"
         if own:
-            title = f'With `{registry.key} = "{_choice(cls, registry)}"`:'
             parts += [title, "", _HEAD, *(_row(cls, key) for key in own), ""]
-    return "\n".join(parts)
+    return "\n".join([*parts, *_entries(classes)])
+
+
+def _entries(classes: list[type[Settings]]) -> list[str]:
+    """Return the tables of what an entry of an array of tables holds."""
+    found: dict[type[Settings], str] = {}
+    for cls in classes:
+        for key, field in cls.model_fields.items():
+            found |= dict.fromkeys((entry for entry in get_args(field.annotation) if _is_settings(entry)), key)
+    parts: list[str] = []
+    for entry, key in found.items():
+        parts += [f"Each entry of `{key}`:", "", _HEAD, *(_row(entry, name) for name in entry.model_fields), ""]
+    return parts
+
+
+def _is_settings(candidate: object) -> TypeGuard[type[Settings]]:
+    return isinstance(candidate, type) and issubclass(candidate, Settings)
 
 
 def _is_shared(key: str, base: type[Settings], classes: list[type[Settings]]) -> bool:
@@ -166,6 +186,8 @@ def _text(cls: type[Settings]) -> str:
 def _row(cls: type[Settings], key: str) -> str:
     schema = cls.model_json_schema()["properties"][key]
     default = f"`{_toml(schema['default'])}`" if "default" in schema else "must be given"
+    if schema.get("type") == "array" and "$ref" in schema["items"] and "default" in schema:
+        default = "; ".join(_entry(value) for value in schema["default"])
     meaning = _cell(schema.get("description", ""))
     return f"| `{key}` | {_values(schema)} | {default} | {bears_on(cls, key)} | {meaning} |"
 
@@ -177,8 +199,15 @@ def _values(schema: dict[str, Any]) -> str:
     kind = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
     if schema["type"] == "array":
         inner, least, most = schema["items"], schema.get("minItems", 0), schema["maxItems"]
+        if "$ref" in inner:
+            return f"{least} to {most} tables"
         return f"array of {least} to {most}: {_values(inner)}"
     return " ".join([kind[schema["type"]], _bounds(schema)]).strip()
+
+
+def _entry(value: dict[str, Any]) -> str:
+    """Return an entry of an array of tables in one short line."""
+    return ", ".join(f"`{key} = {_toml(inner)}`" for key, inner in value.items())
 
 
 def _bounds(schema: dict[str, Any]) -> str:

@@ -16,13 +16,15 @@ from hpcfsl.defense.scoring.score import Scores, score_group
 from hpcfsl.defense.threshold import Exclusion, exclude
 from hpcfsl.defense.weighting import Survivors, TargetWeights, choose_rows, scale
 from hpcfsl.defense.weighting.scaling import Scaling
+from hpcfsl.fates import Fates, decide_fates
+from hpcfsl.faults.corruption import corrupt_in_place
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.privacy.perturbation import clip_in_place, row_norms
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.threats import View
 from hpcfsl.trace.fingerprint import Fingerprints, fingerprint
 from hpcfsl.training.executors import train_group
-from hpcfsl.training.updates import FirstUpdates, LocalData
+from hpcfsl.training.updates import FirstUpdates, LocalData, no_updates
 from hpcfsl.world import World
 
 
@@ -36,10 +38,11 @@ class GroupStatus(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredGroup:
-    """A group after step 3.
+    """A group after step 3; `clients` are those whose upload arrived.
 
     Attributes:
         group: Its number.
+        fates: All clients that the server counted on, and what became of them.
         first: Local training: clients, samples, losses; its updates are dropped once they are scored.
         uploads: First model updates as the aggregator uses them: perturbed, forged, clipped, float32 [clients, params].
         true_norms: Norms as trained, float64 [clients].
@@ -48,11 +51,12 @@ class ScoredGroup:
         attackers: The truth, bool [clients].
         scores: Credit scores.
         weights: Aggregation weights before this round, float64 [clients].
-        first_rounds: Round in which each client was first seen, NaN where this is the first, float64 [clients].
+        first_rounds: Round in which each client of `fates` was first seen, NaN where this is the first, float64.
         fingerprints: Hashes and sketches of the uploads, for the trace.
     """
 
     group: int
+    fates: Fates
     first: FirstUpdates
     uploads: torch.Tensor
     true_norms: NDArray[np.float64]
@@ -110,12 +114,12 @@ def train_and_score(
         watch: Times training and scoring apart.
     """
     watch = watch or Stopwatch()
-    attackers = world.is_attacker(members, round)
+    fates = decide_fates(world, members, round)
     with watch.phase("train"):
-        first = _train(world, start, members, attackers, round)
-        sent = _upload(world, first, attackers, round)
+        first = _train(world, start, fates, round)
+        sent = _upload(world, first, fates, round)
     with watch.phase("score"):
-        return _score(world, clients, group, first, sent)
+        return _score(world, clients, group, fates, first, sent)
 
 
 def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None) -> SummedGroup:
@@ -156,16 +160,20 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
     )
 
 
-def _train(
-    world: World, start: torch.Tensor, members: NDArray[np.int64], attackers: NDArray[np.bool_], round: int
-) -> FirstUpdates:
-    data = _local_data(world, members, attackers)
+def _train(world: World, start: torch.Tensor, fates: Fates, round: int) -> FirstUpdates:
+    """Train the clients whose upload will arrive; nobody sees what the others would have made."""
+    arrived = fates.arrived
+    if not arrived.any():
+        return no_updates(world.model.layout.size)
+    data = _local_data(world, fates.clients[arrived], fates.attackers[arrived])
     return train_group(
         world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
     )
 
 
-def _score(world: World, clients: ClientTable, group: int, first: FirstUpdates, sent: _Uploads) -> ScoredGroup:
+def _score(
+    world: World, clients: ClientTable, group: int, fates: Fates, first: FirstUpdates, sent: _Uploads
+) -> ScoredGroup:
     config, members, uploads = world.config, first.clients, sent.updates
     bound = config.perturbation.bound(world.model.layout.size)
     lengths = sent.norms if bound is None else clip_in_place(uploads, sent.norms, bound)
@@ -173,6 +181,7 @@ def _score(world: World, clients: ClientTable, group: int, first: FirstUpdates, 
     weights = clients.look_up("weight", members)
     return ScoredGroup(
         group=group,
+        fates=fates,
         # What the clients trained is what they uploaded, in place: a rank holds no update twice.
         first=replace(first, updates=uploads.new_zeros(0)),
         uploads=uploads,
@@ -182,7 +191,7 @@ def _score(world: World, clients: ClientTable, group: int, first: FirstUpdates, 
         attackers=sent.attackers,
         scores=score_group(config.score, uploads, sent.norms, remembered, world.model.layout),
         weights=np.where(np.isnan(weights), first.samples / world.mean_samples, weights),
-        first_rounds=clients.look_up("first_round", members),
+        first_rounds=clients.look_up("first_round", fates.clients),
         fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
     )
 
@@ -214,9 +223,13 @@ class _Uploads:
     attackers: NDArray[np.bool_]
 
 
-def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], round: int) -> _Uploads:
-    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not."""
+def _upload(world: World, first: FirstUpdates, fates: Fates, round: int) -> _Uploads:
+    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt."""
     config, updates, seed = world.config, first.updates, world.config.run.seed
+    arrived = fates.arrived
+    attackers = fates.attackers[arrived]
+    if not len(updates):
+        return _Uploads(updates=updates, true_norms=np.zeros(0), norms=np.zeros(0), attackers=attackers)
     true_norms = row_norms(updates).cpu().numpy()
     norms = config.perturbation.perturb_in_place(
         updates, true_norms, honest=~attackers, clients=first.clients, seed=seed, round=round
@@ -228,6 +241,12 @@ def _upload(world: World, first: FirstUpdates, attackers: NDArray[np.bool_], rou
         updates[bad] = forged
         norms = norms.copy()
         norms[attackers] = row_norms(forged).cpu().numpy()
+    broken = corrupt_in_place(
+        config.faults, updates, fates.faults[arrived], clients=first.clients, seed=seed, round=round
+    )
+    if broken.any():
+        norms = norms.copy()
+        norms[broken] = row_norms(updates[torch.from_numpy(broken)]).cpu().numpy()
     return _Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
 
 

@@ -23,12 +23,13 @@ from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
 from hpcfsl.trace.fingerprint import hash_bits
 from hpcfsl.trace.record import RoundRecord
-from hpcfsl.training.protocols import WireBytes
 from hpcfsl.world import World
 
 Rows = dict[str, NDArray[Any]]
 _PIECE = 65_536
-KEPT, EXCLUDED, NON_FINITE, WITHHELD = range(4)
+KEPT, EXCLUDED, NON_FINITE, WITHHELD, LOST = range(5)
+# What a client has whose upload never arrived, where that is not NaN.
+_ABSENT = {"coefficient": 0.0, "status": LOST, "update_hash": 0}
 
 
 def record_round(
@@ -52,19 +53,36 @@ def record_round(
 
 
 def participation_rows(world: World, group: SummedGroup, round: int) -> Rows:
-    """Return one row a client of a group, clients in id order."""
-    scored, kept, count = group.scored, group.exclusion.kept, len(group.scored.first.clients)
-    scaling, target = group.scaling, group.target
-    wire = wire_bytes(world, group)
-    withheld = group.status != GroupStatus.USED
+    """Return one row a client of a group, lost ones among them, clients in id order."""
+    fates, count = group.scored.fates, len(group.scored.fates.clients)
     return {
+        **_with_lost(arrived_columns(group), fates.arrived),
         "round": np.full(count, round, np.int32),
-        "client": scored.first.clients,
-        "group": np.full(count, scored.group, np.int32),
-        "credit_score": scored.scores.credit,
-        "components": scored.scores.components,
+        "client": fates.clients,
+        "group": np.full(count, group.scored.group, np.int32),
         "raw_threshold": np.full(count, group.exclusion.raw_threshold),
         "threshold": np.full(count, group.exclusion.threshold),
+        "fault": fates.faults,
+        "attacker": fates.attackers.astype(np.int8),
+        "num_samples": fates.samples,
+        "num_steps": fates.steps,
+        "bytes_smashed_up": fates.wire.smashed_up,
+        "bytes_gradients_down": fates.wire.gradients_down,
+        "bytes_labels_up": fates.wire.labels_up,
+        "bytes_model_up": fates.wire.model_up,
+        "bytes_model_down": fates.wire.model_down,
+        "virtual_seconds": fates.seconds,
+        "settings_hash": np.full(count, world.settings_hash, np.uint64),
+    }
+
+
+def arrived_columns(group: SummedGroup) -> Rows:
+    """Return what only clients have whose upload arrived, one row each."""
+    scored, kept, scaling, target = group.scored, group.exclusion.kept, group.scaling, group.target
+    withheld = group.status != GroupStatus.USED
+    return {
+        "credit_score": scored.scores.credit,
+        "components": scored.scores.components,
         "influence": group.influence,
         "share": _spread(kept, scaling.share if scaling else None),
         "raw_scaling": _spread(kept, scaling.raw_coefficient if scaling else None),
@@ -74,19 +92,10 @@ def participation_rows(world: World, group: SummedGroup, round: int) -> Rows:
         "weight": _spread(kept, target.weight if target else None),
         "coefficient": _spread(kept, target.factors if target else None, absent=0.0),
         "status": _statuses(scored.scores.credit, kept, withheld),
-        "attacker": scored.attackers.astype(np.int8),
         "loss_first": scored.first.loss_first,
         "loss_last": scored.first.loss_last,
         "norm": scored.true_norms,
         "uploaded_norm": scored.norms,
-        "num_samples": scored.first.samples,
-        "num_steps": scored.first.steps,
-        "bytes_smashed_up": wire.smashed_up,
-        "bytes_gradients_down": wire.gradients_down,
-        "bytes_labels_up": wire.labels_up,
-        "bytes_model_up": wire.model_up,
-        "bytes_model_down": wire.model_down,
-        "settings_hash": np.full(count, world.settings_hash, np.uint64),
         "update_hash": scored.fingerprints.hashes,
         "sketch": scored.fingerprints.sketches,
     }
@@ -102,10 +111,11 @@ def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
         "round": np.int32(outcome.round),
         "group": np.int32(scored.group),
         "rank": np.int32(world.communicator.rank),
-        "num_clients": np.int32(len(kept)),
+        "num_clients": np.int32(len(scored.fates.clients)),
+        "num_lost": np.int32((~scored.fates.arrived).sum()),
         "num_excluded": np.int32((~kept).sum()),
         "num_survivors": np.int32(kept.sum()),
-        "num_attackers": np.int32(scored.attackers.sum()),
+        "num_attackers": np.int32(scored.fates.attackers.sum()),
         "status": np.int8(group.status),
         "raw_threshold": group.exclusion.raw_threshold,
         "threshold": group.exclusion.threshold,
@@ -121,14 +131,15 @@ def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
 
 def client_rows(world: World, group: SummedGroup, round: int) -> Rows:
     """Return one row for each client of a group that is seen for the first time."""
-    clients = group.scored.first.clients
-    new = np.isnan(group.scored.first_rounds)
+    fates, new = group.scored.fates, np.isnan(group.scored.first_rounds)
+    clients = fates.clients
     return {
         "client": clients[new],
         "first_round": np.full(int(new.sum()), round, np.int32),
         "owner": np.array([world.population.owner(client) for client in clients[new].tolist()], np.int64),
         "attacker": world.is_ever_attacker(clients[new]).astype(np.int8),
-        "num_train": group.scored.first.samples[new],
+        "device_class": world.config.clock.device_names(clients[new], world.config.run.seed),
+        "num_train": fates.samples[new],
         "num_test": world.population.test_counts(clients[new]),
     }
 
@@ -166,6 +177,7 @@ def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluatio
     row: dict[str, Any] = {
         "round": np.int32(outcome.round),
         "num_participants": np.int64(len(out)),
+        "num_lost": np.int64((clients["status"] == LOST).sum()),
         "num_groups": np.int32(len(groups["group"])),
         "num_used_groups": np.int32(len(outcome.masses.groups)),
         "num_excluded": np.int64(out.sum()),
@@ -181,6 +193,8 @@ def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluatio
         **{f"client_accuracy_{name}": value for name, value in _distribution(accuracy).items()},
         "bytes_up": np.int64(up + int(groups["bytes_across_up"].sum())),
         "bytes_down": np.int64(down + int(groups["bytes_across_down"].sum())),
+        "virtual_seconds": outcome.virtual_seconds,
+        "virtual_time": state.virtual_time,
         "seconds": seconds,
     }
     return {name: np.array([value]) for name, value in row.items()}
@@ -209,11 +223,6 @@ def event_row(round: int, kind: str, text: str) -> Rows:
     }
 
 
-def wire_bytes(world: World, group: SummedGroup) -> WireBytes:
-    """Return the bytes between a group's clients and its servers in this round."""
-    return world.config.protocol.wire_bytes(world.model, group.scored.first.samples, world.config.training.local_epochs)
-
-
 def model_hash(state: State) -> int:
     """Return the hash of the global model's bits."""
     return hash_bits(state.weights.cpu().numpy())
@@ -224,6 +233,17 @@ def merge_rows(parts: list[Rows], key: str) -> Rows:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.argsort(columns[key], kind="stable")
     return {name: values[order] for name, values in columns.items()}
+
+
+def _with_lost(rows: Rows, arrived: NDArray[np.bool_]) -> Rows:
+    """Return rows of the clients that arrived as rows of all clients, bool [clients]; nothing is known of the others."""
+    if arrived.all():
+        return rows
+    spread = {}
+    for name, values in rows.items():
+        spread[name] = np.full((len(arrived), *values.shape[1:]), _ABSENT.get(name, np.nan), values.dtype)
+        spread[name][arrived] = values
+    return spread
 
 
 def _spread(kept: NDArray[np.bool_], values: NDArray[np.float64] | None, absent: float = np.nan) -> NDArray[np.float64]:
@@ -257,8 +277,9 @@ def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _mean_loss(clients: Rows) -> float:
-    samples = clients["num_samples"]
-    return float((clients["loss_last"] * samples).sum() / samples.sum())
+    arrived = clients["status"] != LOST
+    samples = clients["num_samples"][arrived]
+    return float((clients["loss_last"][arrived] * samples).sum() / samples.sum()) if len(samples) else float("nan")
 
 
 def _distribution(accuracy: NDArray[np.float64]) -> dict[str, float]:

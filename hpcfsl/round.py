@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.aggregate import GroupMasses, TargetUpdate
+from hpcfsl.fates import seconds_waited
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.holding import MIB, HeldGroup, Holding
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.homes import fetch_clients, send_home
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.privacy.perturbation import row_norms
-from hpcfsl.state import State
+from hpcfsl.state import State, require_finite
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World
 
@@ -49,8 +50,10 @@ class Plan:
 
     def hosted(self, ranks: int) -> list[NDArray[np.int64]]:
         """Return the clients of each rank's groups, ids ascending, int64 [clients] each."""
-        none = np.zeros(0, np.int64)
-        return [np.sort(np.concatenate([none, *(self.groups[g] for g in self.of_rank(r))])) for r in range(ranks)]
+        clients = np.concatenate(self.groups)
+        hosts = np.repeat(self.ranks, [len(members) for members in self.groups])
+        order = np.lexsort((clients, hosts))
+        return np.split(clients[order], np.searchsorted(hosts[order], np.arange(1, ranks)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,10 @@ class Outcome:
         factors: Their weights in the target update.
         update: Target update of the global model, float32 [params]; None where no group had one.
         moved: Whether the global model moved.
+        virtual_seconds: Virtual time that the round took, NaN without a clock.
+        difference: How far a float32 sum over groups is from the exact one; NaN for the exact one.
     """
 
-        difference: How far a float32 sum over groups is from the exact one; NaN for the exact one.
     round: int
     plan: Plan
     groups: tuple[SummedGroup, ...]
@@ -75,9 +79,10 @@ class Outcome:
     factors: NDArray[np.float64]
     update: torch.Tensor | None
     moved: bool
-
-
+    virtual_seconds: float
     difference: float
+
+
 def run_round(
     world: World, state: State, round: int, watch: Stopwatch, sink: Sink | None = None, scratch: Path | None = None
 ) -> tuple[State, Outcome]:
@@ -105,10 +110,12 @@ def run_round(
     with watch.phase("gather"):
         masses = _gather_masses(world, groups, len(plan.groups))
         state = _remember(world, state, hosted, groups, round)
+        seconds = _virtual_seconds(world, groups, masses)
     with watch.phase("aggregate"):
         target = _aggregate(world, state, groups, masses)
         update = None if target is None else target.update.float()
         state, moved = _apply(world, state, update)
+    state = replace(state, virtual_time=state.virtual_time + seconds)
     outcome = Outcome(
         round=round,
         plan=plan,
@@ -117,6 +124,7 @@ def run_round(
         factors=np.zeros(0) if target is None else target.factors,
         update=update,
         moved=moved,
+        virtual_seconds=seconds,
         difference=math.nan if target is None else target.difference,
     )
     return state, outcome
@@ -137,8 +145,9 @@ def _train_and_score(
 ) -> Iterator[ScoredGroup]:
     """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
     for group in plan.of_rank(world.communicator.rank):
-        members = plan.groups[group]
-        yield train_and_score(world, state.weights, clients, group=group, members=members, round=round, watch=watch)
+        members, start = plan.groups[group], state.weights
+        with watch.in_group(group):
+            yield train_and_score(world, start, clients, group=group, members=members, round=round, watch=watch)
 
 
 def _exclude_and_sum(
@@ -156,11 +165,12 @@ def _exclude_and_sum(
 
     def finish(group: ScoredGroup) -> SummedGroup:
         seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
-        with watch.phase("score"):
-            done = exclude_and_sum(world, group, seen)
-        if sink is not None:
-            sink(done)
-        return _without_uploads(done)
+        with watch.in_group(group.group):
+            with watch.phase("score"):
+                done = exclude_and_sum(world, group, seen)
+            if sink is not None:
+                sink(done)
+            return _without_uploads(done)
 
     # Not a loop, whose variable would keep a group's uploads while the next group trains.
     return tuple(map(finish, scored))
@@ -230,10 +240,21 @@ def _client_news(
         places = np.searchsorted(clients, group.scored.first.clients)
         scores = group.scored.scores.credit
         credit[places] = np.where(np.isfinite(scores), scores, np.nan)
-        first_round[places] = _first_rounds(group, round)
+        first_round[np.searchsorted(clients, group.scored.fates.clients)] = _first_rounds(group, round)
         if group.target is not None and world.config.weights.keeps_weights:
             weight[places[group.exclusion.kept]] = group.target.weight
     return {"credit": credit, "weight": weight, "first_round": first_round}
+
+
+def _virtual_seconds(world: World, groups: tuple[SummedGroup, ...], masses: GroupMasses) -> float:
+    """Collective. Return the round's virtual time: the slowest client that is waited for, then the sum across groups."""
+    clock = world.config.clock
+    if not clock.is_on:
+        return float("nan")
+    mine = max((seconds_waited(group.scored.fates, clock.deadline) for group in groups), default=0.0)
+    size = world.config.protocol.across_bytes(world.model)
+    across = clock.across_seconds(up_bytes=size if masses.groups else 0, down_bytes=size)
+    return max(world.communicator.gather_all(mine)) + across
 
 
 def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:
@@ -241,9 +262,7 @@ def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:
     return np.where(np.isnan(seen), float(round), seen)
 
 
-def _aggregate(
-    world: World, state: State, groups: tuple[SummedGroup, ...], masses: GroupMasses
-) -> TargetUpdate | None:
+def _aggregate(world: World, state: State, groups: tuple[SummedGroup, ...], masses: GroupMasses) -> TargetUpdate | None:
     """Collective. Return the target update (step 8), or None where no group has an update."""
     if not masses.groups:
         return None
@@ -253,13 +272,19 @@ def _aggregate(
 
 
 def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[State, bool]:
-    """Return the state with the target update applied; a step that would leave the finite numbers is not taken."""
+    """Return the state with the target update applied; a step that would leave the finite numbers is not taken.
+
+    Raises:
+        NonFiniteModelError: The model was not finite before the step.
+    """
     if update is None:
+        require_finite(world, state)
         return state, False
     rate = world.config.training.server_learning_rate
     update, moved = update.to(state.weights.device), torch.empty_like(state.weights)
     for piece in (slice(first, first + _PIECE) for first in range(0, len(moved), _PIECE)):
         moved[piece] = state.weights[piece].double() + rate * update[piece].double()
     if not bool(torch.isfinite(row_norms(moved[None]))):
+        require_finite(world, state)
         return state, False
     return replace(state, weights=moved, last_update=update), True

@@ -36,6 +36,8 @@ class Purpose(IntEnum):
     SYNTHETIC = 11
     DRAWING = 12
     EVALUATION = 13
+    FAULTS = 14
+    CLOCK = 15
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:
@@ -86,7 +88,7 @@ def random_words(
         (blocks.copy(), np.full(shape, lane, np.int64), entities.copy(), np.full(shape, round, np.int64)),
         key_of(seed, purpose),
     )
-    return np.stack(words, axis=-1).reshape(*shape[:-1], -1)[..., :count]
+    return np.stack(words, axis=-1).reshape(*shape[:-1], 4 * shape[-1])[..., :count]
 
 
 def random_uniform(
@@ -106,7 +108,7 @@ def random_normal(
     uniform = random_uniform(seed, purpose, round=round, entity=entity, count=count + count % 2, lane=lane)
     radius, angle = np.sqrt(-2.0 * np.log(uniform[..., 0::2])), 2.0 * np.pi * uniform[..., 1::2]
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
-    return pairs.reshape(*uniform.shape[:-1], -1)[..., :count]
+    return pairs.reshape(uniform.shape)[..., :count]
 
 
 def random_permutation(

@@ -30,12 +30,14 @@ class State:
         last_update: Last target update, float32 [params].
         clients: What is remembered of the clients whose home this rank is.
         score_pool: Credit scores of recent rounds for `threshold.scope = "memory"`, one array a round.
+        virtual_time: Virtual seconds of all rounds so far, NaN after a round without a clock.
     """
 
     weights: torch.Tensor
     last_update: torch.Tensor
     clients: ClientTable
     score_pool: tuple[NDArray[np.float64], ...]
+    virtual_time: float = 0.0
 
 
 def initial_state(world: World) -> State:
@@ -47,7 +49,7 @@ def initial_state(world: World) -> State:
 def state_arrays(state: State) -> dict[str, NDArray[Any]]:
     """Return what every rank knows except for the weights, by name, as a checkpoint keeps it."""
     pool = {f"score_pool/{age:04d}": scores for age, scores in enumerate(state.score_pool)}
-    return {"last_update": state.last_update.numpy(), **pool}
+    return {"last_update": state.last_update.numpy(), "virtual_time": np.array([state.virtual_time]), **pool}
 
 
 def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint) -> State:
@@ -62,6 +64,7 @@ def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint) -> 
         last_update=torch.from_numpy(arrays["last_update"].copy()),
         clients=_restore_clients(folder, loaded, world.communicator),
         score_pool=tuple(values for name, values in sorted(arrays.items()) if name.startswith("score_pool/")),
+        virtual_time=float(arrays["virtual_time"][0]),
     )
 
 

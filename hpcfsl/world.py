@@ -22,6 +22,7 @@ from hpcfsl.data.feed import Feed
 from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.models import Model
+from hpcfsl.models.operations import HalfOperations, count_halves
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import device_of_rank
@@ -46,6 +47,7 @@ class World:
         device: Where this rank computes.
         attackers: Ids of the attacking clients, int64, ascending. The defence never sees them.
         mean_samples: Mean training samples of a client.
+        operations: Operations of each half of the model for one sample; zeros while the clock is off.
         warnings: What the ranks could not do as they should, one sentence each (root).
     """
 
@@ -58,6 +60,7 @@ class World:
     device: torch.device
     attackers: NDArray[np.int64]
     mean_samples: float
+    operations: HalfOperations = HalfOperations(client=0, server=0)
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -151,6 +154,7 @@ def _build(
         device=device,
         attackers=config.threat.choose(population.num_clients, config.run.seed),
         mean_samples=total / population.num_clients,
+        operations=_count_operations(config, model),
         warnings=warnings,
     )
 
@@ -165,6 +169,16 @@ def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:
         fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
         raise ConfigError("model.name", settings.model_dump()["name"], fix)
     return settings.build(feed.sample_shape, feed.num_classes)
+
+
+def _count_operations(config: Config, model: SplitModel) -> HalfOperations:
+    if not config.clock.is_on:
+        return HalfOperations(client=0, server=0)
+    try:
+        return count_halves(model)
+    except ValueError as error:
+        rule = config.clock.model_dump()["rule"]
+        raise ConfigError("clock.rule", rule, f"{error}; use 'none', or another model") from None
 
 
 def _check_fit(config: Config, population: Population, largest: int) -> None:

@@ -65,7 +65,14 @@ _PARTICIPATION = (
         "i1",
         "status",
         "What became of the client's update this round.",
-        flags=("kept", "excluded", "non-finite", "withheld"),
+        flags=("kept", "excluded", "non-finite", "withheld", "lost"),
+    ),
+    _column(
+        "fault",
+        "i1",
+        "fault",
+        "What happened to the client this round. Its upload never arrives after dropped-* and late: its status is lost.",
+        flags=("none", "dropped-before", "dropped-during", "dropped-after", "late", "nan", "infinity", "huge"),
     ),
     _ATTACKER,
     _column("loss_first", "f8", "first loss", "Mean training loss over the client's first local epoch."),
@@ -84,6 +91,13 @@ _PARTICIPATION = (
     _bytes("bytes_labels_up", "labels up", "Labels sent by the client."),
     _bytes("bytes_model_up", "model up", "Model update sent by the client."),
     _bytes("bytes_model_down", "model down", "Model sent to the client."),
+    _column(
+        "virtual_seconds",
+        "f8",
+        "virtual seconds",
+        "Virtual time from the start of the round until the client was done or gone; NaN without a clock.",
+        units="s",
+    ),
     _column("settings_hash", "u8", "settings hash", "Hash of the settings the client trained under."),
     _column(
         "update_hash",
@@ -106,6 +120,7 @@ _GROUP_ROUNDS = (
     _column("group", "i4", "group", "Number of the group in this round."),
     _RANK,
     _column("num_clients", "i4", "clients", "Clients in the group."),
+    _column("num_lost", "i4", "lost clients", "Clients of the group whose upload never arrived."),
     _column("num_excluded", "i4", "excluded clients", "Clients of the group whose update was excluded."),
     _column("num_survivors", "i4", "survivors", "Clients of the group whose update was kept."),
     _column("num_attackers", "i4", "attackers", "Simulated attackers in the group, excluded or not."),
@@ -122,7 +137,8 @@ _GROUP_ROUNDS = (
 
 _ROUNDS = (
     _ROUND,
-    _column("num_participants", "i8", "participants", "Clients that took part."),
+    _column("num_participants", "i8", "participants", "Clients that took part, lost ones among them."),
+    _column("num_lost", "i8", "lost clients", "Clients whose upload never arrived."),
     _column("num_groups", "i4", "groups", "Groups formed."),
     _column("num_used_groups", "i4", "used groups", "Groups whose second model update entered the global update."),
     _column("num_excluded", "i8", "excluded clients", "Clients whose update was excluded."),
@@ -159,6 +175,8 @@ _ROUNDS = (
     ),
     _bytes("bytes_up", "bytes up", "All that clients and groups sent."),
     _bytes("bytes_down", "bytes down", "All that was sent to clients and groups."),
+    _column("virtual_seconds", "f8", "virtual seconds", "Virtual time of the round; NaN without a clock.", units="s"),
+    _column("virtual_time", "f8", "virtual time", "Virtual time of all rounds up to this one.", units="s"),
     _column("seconds", "f8", "seconds", "Wall-clock time of the round on the root.", units="s", deterministic=False),
 )
 
@@ -178,6 +196,7 @@ _CLIENTS = (
     _column("first_round", "i4", "first round", "Round in which the client was first seen."),
     _column("owner", "i8", "owner", "Natural owner of the client's data; -1 where there is none.", missing=-1),
     _ATTACKER,
+    _column("device_class", "S32", "device class", "Class of the client's simulated device; empty without a clock."),
     _column("num_train", "i8", "training samples", "Training samples of the client."),
     _column("num_test", "i8", "test samples", "Held-out samples of the client."),
 )

@@ -84,6 +84,14 @@ def first_updates(
     )
 
 
+def no_updates(size: int) -> FirstUpdates:
+    """Return the outcome of training nobody, for a model of `size` parameters."""
+    none, nothing = np.zeros(0, np.int64), np.zeros(0)
+    return FirstUpdates(
+        clients=none, updates=torch.zeros(0, size), samples=none, steps=none, loss_first=nothing, loss_last=nothing
+    )
+
+
 def empty_updates(count: int, size: int) -> torch.Tensor:
     """Return memory on the CPU for the updates of `count` clients, float32 [count, size], not yet written.
 

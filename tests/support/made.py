@@ -14,6 +14,7 @@ from hpcfsl.aggregate import GroupMasses
 from hpcfsl.aggregate.across import TargetUpdate
 from hpcfsl.config import Config, resolve
 from hpcfsl.defense.scoring.score import score_group
+from hpcfsl.fates import Fates
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum
 from hpcfsl.models.layout import Layout
 from hpcfsl.parallel.clients import ClientTable
@@ -21,6 +22,7 @@ from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
 from hpcfsl.trace.fingerprint import Fingerprints
+from hpcfsl.training.protocols import WireBytes
 from hpcfsl.training.updates import FirstUpdates
 from hpcfsl.world import World, build_world
 
@@ -57,10 +59,12 @@ def make_scored(
     norms = row_norms(uploads).numpy()
     loss = np.ones(count) if loss is None else loss
     remembered = np.full(count, np.nan)
+    clients = np.arange(count) if clients is None else clients
     return ScoredGroup(
         group=group,
+        fates=make_fates(clients, samples),
         first=FirstUpdates(
-            clients=np.arange(count) if clients is None else clients,
+            clients=clients,
             updates=uploads,
             samples=samples,
             steps=np.ones(count, np.int64),
@@ -76,6 +80,20 @@ def make_scored(
         weights=samples / samples.mean() if weights is None else weights,
         first_rounds=np.full(count, np.nan),
         fingerprints=Fingerprints(hashes=np.zeros(count, np.uint64), sketches=np.zeros((count, 64), np.float32)),
+    )
+
+
+def make_fates(clients: np.ndarray, samples: np.ndarray) -> Fates:
+    """Return the fates of honest clients that all arrive, without a clock."""
+    count, none = len(clients), np.zeros(len(clients), np.int64)
+    return Fates(
+        clients=clients,
+        samples=samples,
+        attackers=np.zeros(count, bool),
+        faults=np.zeros(count, np.int8),
+        steps=np.ones(count, np.int64),
+        wire=WireBytes(smashed_up=none, gradients_down=none, labels_up=none, model_up=none, model_down=none),
+        seconds=np.full(count, np.nan),
     )
 
 
