@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,16 +100,6 @@ def print_summary(run: Run) -> None:
     table.add_column()
     for name, value in (*_metric_rows(tree), *_detection_rows(run, tree["detection"]), *_cost_rows(tree)):
         table.add_row(name, value)
-    Console(width=_width(), color_system=None, force_terminal=False).print(table)
-
-
-def print_cells(rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text as a table; the first are the headings."""
-    table = Table()
-    for heading in rows[0]:
-        table.add_column(heading, overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*row)
     Console(width=_width(), color_system=None, force_terminal=False).print(table)
 
 

@@ -129,15 +129,14 @@ def _sweep_array(runs: Runs, dry_run: bool, site: str | None, at_once: int | Non
 @click.option("--csv", "path", type=FILE, help="Write one line a run to this file.")
 def sweep_table(folder: Path, path: Path | None) -> None:
     """Print what came out of a sweep: mean and standard deviation over seeds, and runs that are not finished."""
-    from hpcfsl.cluster.results import problems, read_rows, summaries, write_csv
-    from hpcfsl.display import print_cells
+    from hpcfsl.cluster.results import print_table, problems, read_rows, write_csv
     from hpcfsl.trace.folder import folder_errors
 
     rows = read_rows(folder)
     if path is not None:
         with folder_errors(path), path.open("w", encoding="utf-8", newline="") as stream:
             write_csv(rows, stream)
-    print_cells(list(summaries(rows)))
+    print_table(rows)
     for line in problems(rows):
         click.echo(line)
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.console import Console
+from rich.table import Column, Table
+
 from hpcfsl.cluster.array import LIST, run_path
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.trace.inspect import metrics
@@ -101,6 +104,15 @@ def summaries(rows: Sequence[Row]) -> Iterator[list[str]]:
         ]
         named = [*([first.case] if cases else []), *(first.settings.get(key, "-") for key in keys)]
         yield [*named, f"{len(done)} of {len(group)}", *cells]
+
+
+def print_table(rows: Sequence[Row]) -> None:
+    """Print the table as wide as the terminal, or as COLUMNS says."""
+    headings, *lines = summaries(rows)
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
+    for cells in lines:
+        table.add_row(*cells)
+    Console(color_system=None).print(table)
 
 
 def problems(rows: Sequence[Row]) -> list[str]:
