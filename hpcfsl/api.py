@@ -56,11 +56,11 @@ def run(
         UserError: Settings, data or folder do not allow the run.
     """
     communicator, folder, watch = connect(), RunFolder(out), Stopwatch()
-    with failing_together(folder, communicator, watch):
-        resolved = agree(communicator, lambda: config if isinstance(config, Config) else resolve(config))
+    with failing_together(folder, communicator, watch) as ranks:
+        resolved = agree(ranks, lambda: config if isinstance(config, Config) else resolve(config))
         watch.set_deadline(resolved.run.deadline_seconds)
-        dataset = agree(communicator, lambda: _dataset(inputs, targets, owners, vocabulary))
-        simulate(resolved, folder, communicator, dataset=dataset, module=model, listener=listener, watch=watch)
+        dataset = agree(ranks, lambda: _dataset(inputs, targets, owners, vocabulary))
+        simulate(resolved, folder, ranks, dataset=dataset, module=model, listener=listener, watch=watch)
     return open_run(out)
 
 

@@ -51,6 +51,8 @@ class RunSettings(Settings):
     """Rounds to run in all; may be raised to extend a finished run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs; `auto` takes the GPU of this rank where there is one."""
+    share_devices: bool = execution(False)
+    """Several ranks may take one GPU; if false, more ranks on a node than GPUs are an error."""
     threads: int = Field(1, ge=1, le=1024)
     """Threads of each rank. Matrix products have other bits at another number, so the machine does not choose it."""
     checkpoint_rounds: int = execution(50, ge=1)
@@ -63,7 +65,8 @@ class RunSettings(Settings):
     share_data: bool = execution(True)
     """The ranks of a node hold the data once, together; if false, each rank loads a copy of its own."""
     deadline_seconds: float = execution(1800.0, gt=0)
-    """A phase of a round that takes longer is taken for stuck: every thread's stack is printed and the rank ends."""
+    """How long a rank may work on one step (such as the training of one group), or wait for ranks that give no sign of
+    life; after that the job is ended and says which rank is to blame."""
 
 
 class EvaluationSettings(Settings):

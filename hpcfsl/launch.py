@@ -15,7 +15,7 @@ from hpcfsl.config import load
 from hpcfsl.display import make_listener, print_result
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.native.library import instruction_set
-from hpcfsl.parallel.communicator import Communicator, agree
+from hpcfsl.parallel.communicator import AgreedError, Communicator, agree
 from hpcfsl.parallel.failure import failing_together
 from hpcfsl.parallel.mpi import connect, describe_library
 from hpcfsl.provenance import package_versions, processor_name
@@ -37,12 +37,16 @@ def launch(path: Path, out: Path, overrides: tuple[str, ...]) -> int:
     """
     communicator, folder, watch = connect(), RunFolder(out), Stopwatch()
     try:
-        with failing_together(folder, communicator, watch):
-            status = _run(path, folder, overrides, communicator, watch)
-            return _leave(communicator, 0 if status == "finished" else 3, lambda: print_result(open_run(out), status))
-    except UserError as error:
-        text = f"hpcfsl: {one_line(str(error))}"
-        return _leave(communicator, 2, lambda: print(text, file=sys.stderr))
+        with failing_together(folder, communicator, watch) as ranks:
+            try:
+                status = _run(path, folder, overrides, ranks, watch)
+            except AgreedError as error:
+                text = _line(error)
+                return _leave(ranks, 2, lambda: print(text, file=sys.stderr))
+            return _leave(ranks, 0 if status == "finished" else 3, lambda: print_result(open_run(out), status))
+    except UserError as error:  # of one rank alone, which has nobody to leave with
+        print(_line(error), file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("hpcfsl: interrupted; the same command continues the run", file=sys.stderr)
         return 130
@@ -69,6 +73,10 @@ def _describe_kernels() -> str:
     if name == "none":
         return "none, so training uses torch: install a C++ compiler, then hpcfsl again"
     return f"{name}, in which executor 'native' trains on the processor"
+
+
+def _line(error: UserError) -> str:
+    return f"hpcfsl: {one_line(str(error))}"
 
 
 def _run(

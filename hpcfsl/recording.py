@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.evaluation import Evaluation
 from hpcfsl.group import GroupStatus, SummedGroup
+from hpcfsl.parallel.device import describe_device
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.provenance import node_name
 from hpcfsl.round import Outcome
@@ -206,7 +207,7 @@ def rank_row(world: World, first_round: int) -> Rows:
         "rank": np.int32(world.communicator.rank),
         "host": np.bytes_(node_name()[:64]),
         "pid": np.int64(os.getpid()),
-        "device": np.bytes_(str(world.device)),
+        "device": np.bytes_(describe_device(world.device)[:64]),
         "threads": np.int32(world.config.run.threads),
         "first_round": np.int32(first_round),
     }

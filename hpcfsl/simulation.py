@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from hpcfsl.agreement import Machine, check_drift, compare_machines, require_same_job
 from hpcfsl.config import Config, changed_settings, result_settings
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import RunFolderError
@@ -24,10 +25,11 @@ from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
 from hpcfsl.holding import scratch_folder
 from hpcfsl.parallel.communicator import Communicator, agree
+from hpcfsl.parallel.heartbeat import clear_beats
 from hpcfsl.provenance import provenance
-from hpcfsl.recording import Rows, event_row, merge_rows, model_hash, rank_row, record_round
+from hpcfsl.recording import Rows, event_row, merge_rows, rank_row, record_round
 from hpcfsl.round import Outcome, run_round
-from hpcfsl.state import State, initial_state, restore_state, state_arrays
+from hpcfsl.state import State, initial_state, require_finite, restore_state, state_arrays
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
@@ -57,10 +59,6 @@ class Progress:
 Listener = Callable[[Progress], None]
 
 
-class DriftError(RuntimeError):
-    """A rank whose model is not root's: its memory, its library or its hardware went wrong."""
-
-
 def simulate(
     config: Config,
     folder: RunFolder,
@@ -86,18 +84,24 @@ def simulate(
         UserError: On every rank, where data, settings or the folder do not allow the run.
         DriftError: A rank's model is not root's.
     """
+    watch = watch or Stopwatch(config.run.deadline_seconds)
+    require_same_job(config, communicator)
     with contextlib.ExitStack() as held:
         agree(communicator, lambda: _hold(folder, communicator, held))
+        watch.holds_folder = True
         # Root alone reads and checks the files: a thousand ranks would read every committed byte a thousand times.
         loaded = agree(communicator, lambda: _load(config, folder) if communicator.rank == 0 else None)
         loaded = communicator.broadcast(loaded)
         if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
             agree(communicator, lambda: _set_status(folder, communicator, "finished"))
             return "finished"
+        watch.enter("build")
         world = build_world(config, communicator, dataset=dataset, module=module)
         agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
-        run = RoundLoop(world, folder, loaded, watch or Stopwatch(config.run.deadline_seconds), listener)
+        watch.enter("other")
+        run = RoundLoop(world, folder, loaded, watch, listener)
         status = run.until_done()
+        watch.enter("end")
         agree(communicator, lambda: _set_status(folder, communicator, status))
         return status
 
@@ -118,10 +122,12 @@ class RoundLoop:
         self._root = world.communicator.rank == 0
         self._next, self._state = agree(world.communicator, lambda: _start(world, folder, loaded))
         self._segment_start, self._committed_at = self._next, time.monotonic()
-        self._writer = _make_writer(world, folder)
+        machine = compare_machines(world, loaded)
+        self._writer = _make_writer(world, folder, machine)
         start = f"{world.communicator.size} ranks, executor {describe(world.executor)}"
         self._events = [event_row(self._next, "start", start)]
-        warnings = (*(loaded.warnings if loaded else ()), *world.warnings, *world.config.global_aggregation.warnings)
+        warnings = [*(loaded.warnings if loaded else ()), *world.warnings, *machine.warnings]
+        warnings += world.config.global_aggregation.warnings
         self._events += [event_row(self._next, "warning", text) for text in warnings]
         self._ranks = world.communicator.gather_root(rank_row(world, self._next))
 
@@ -139,6 +145,7 @@ class RoundLoop:
 
     def one_round(self) -> None:
         """Collective. Run the next round, test the model, record."""
+        self._watch.round = self._next
         started = time.perf_counter()
         self._state, outcome = run_round(
             self._world, self._state, self._next, self._watch, self._record_clients, self._scratch
@@ -146,7 +153,7 @@ class RoundLoop:
         with self._watch.phase("evaluate"):
             evaluation = evaluate_round(self._world, self._state.weights, self._next)
         with self._watch.phase("record"):
-            _check_drift(self._world, self._state)
+            check_drift(self._world, self._state, self._next)
             self._record_updates(outcome)
             record = record_round(
                 self._world,
@@ -204,7 +211,7 @@ class RoundLoop:
 
     def commit(self) -> None:
         """Collective. Make all rounds so far durable: trace and checkpoint."""
-        with self._watch.phase("record"):
+        with self._watch.phase("record", called="commit"):
             self._writer.commit(
                 Checkpoint(
                     next_round=self._next,
@@ -223,6 +230,7 @@ def _hold(folder: RunFolder, communicator: Communicator, held: contextlib.ExitSt
     if communicator.rank == 0:
         folder.create()
         held.enter_context(folder.lock())
+        clear_beats(folder.path)
 
 
 def _set_status(folder: RunFolder, communicator: Communicator, status: Status) -> None:
@@ -257,13 +265,20 @@ def _prepare(config: Config, folder: RunFolder, communicator: Communicator, load
     folder.set_status("running")
 
 
-def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
+def _make_writer(world: World, folder: RunFolder, machine: Machine) -> TraceWriter:
     config = world.config
     return TraceWriter(
         folder=folder,
         communicator=world.communicator,
         config_text=config.to_toml(),
-        provenance=json.dumps({**provenance(), "executor": describe(world.executor), "cut": world.model.cut}),
+        provenance=json.dumps(
+            {
+                **provenance(),
+                "executor": describe(world.executor),
+                "cut": world.model.cut,
+                "machine": machine.process,
+            }
+        ),
         result_settings=result_settings(config),
         component_names=config.score.component_names,
         buffer_bytes=int(config.trace.buffer_mib * MIB),
@@ -274,17 +289,10 @@ def _make_writer(world: World, folder: RunFolder) -> TraceWriter:
 def _start(world: World, folder: RunFolder, loaded: LoadedCheckpoint | None) -> tuple[int, State]:
     """Return the next round and the state before it."""
     if loaded is None:
-        return 0, initial_state(world)
+        state = initial_state(world)
+        require_finite(world, state)
+        return 0, state
     return loaded.checkpoint.next_round, restore_state(world, folder, loaded)
-
-
-def _check_drift(world: World, state: State) -> None:
-    """Collective. Raise on every rank if any rank's model is not root's, bit for bit."""
-    hashes = world.communicator.gather_all(model_hash(state))
-    drifted = [rank for rank, found in enumerate(hashes) if found != hashes[0]]
-    if drifted:
-        names = ", ".join(map(str, drifted))
-        raise DriftError(f"the model of rank {names} differs from root's: check that rank's memory, GPU and libraries")
 
 
 @contextlib.contextmanager

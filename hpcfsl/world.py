@@ -25,7 +25,7 @@ from hpcfsl.models import Model
 from hpcfsl.models.operations import HalfOperations, count_halves
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.parallel.communicator import Communicator, agree
-from hpcfsl.parallel.device import device_of_rank
+from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
@@ -89,8 +89,10 @@ def build_world(
     Raises:
         UserError: On every rank, where data cannot be read, or settings do not fit them.
     """
+    run, tf32 = config.run, config.training.precision == "tf32"
+    device = find_device(run.device, communicator, share=run.share_devices, tf32=tf32)
     feed, warnings = _share_feed(config, communicator, dataset)
-    return agree(communicator, lambda: _in_memory(lambda: _build(config, communicator, feed, module, warnings)))
+    return agree(communicator, lambda: _in_memory(lambda: _build(config, communicator, device, feed, module, warnings)))
 
 
 def _share_feed(config: Config, communicator: Communicator, dataset: Dataset | None) -> tuple[Feed, tuple[str, ...]]:
@@ -126,13 +128,12 @@ def _in_memory(make: Callable[[], T]) -> T:
 def _build(
     config: Config,
     communicator: Communicator,
+    device: torch.device,
     feed: Feed,
     module: torch.nn.Module | None,
     warnings: tuple[str, ...],
 ) -> World:
     torch.set_num_threads(config.run.threads)
-    tf32 = config.training.precision == "tf32"
-    device = device_of_rank(config.run.device, communicator.local_rank, tf32=tf32)
     population = feed.population
     total, largest = population.total_and_largest()
     _check_fit(config, population, largest)

@@ -23,7 +23,7 @@ from hpcfsl.defense.weighting.normalisation import normalisations
 from hpcfsl.errors import UserError
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.presets import PRESETS
-from hpcfsl.simulation import DriftError, Progress
+from hpcfsl.simulation import Progress
 from hpcfsl.threats import threats
 from hpcfsl.trace.compare import compare
 from hpcfsl.trace.digest import digest
@@ -356,21 +356,18 @@ class TestFailures:
             patch.setattr(simulation, "evaluate_round", fail)
             with pytest.raises(ZeroDivisionError) as caught:
                 run()
-        assert caught.value.__notes__ == ["hpcfsl: rank 0, phase evaluate"]
+        assert caught.value.__notes__ == ["hpcfsl: rank 0, phase evaluate, round 0"]
         assert hpcfsl.open(tmp_path / "run").status == "failed"
         last = json.loads((tmp_path / "run" / "progress.jsonl").read_text().splitlines()[-1])
-        assert last == {"failure": "in two lines", "type": "ZeroDivisionError", "rank": 0, "phase": "evaluate"}
+        assert {name: last[name] for name in ("failure", "type", "rank", "phase", "round", "group")} == {
+            "failure": "in two lines",
+            "type": "ZeroDivisionError",
+            "rank": 0,
+            "phase": "evaluate",
+            "round": 0,
+            "group": None,
+        }
         assert digest(run()) == digest(run("other"))
-
-    def test_a_drifted_rank_is_an_error(self) -> None:
-        class Drifted(SerialCommunicator):
-            def gather_all(self, value: Any) -> list[Any]:
-                return [value, value + 1, value, 0]
-
-        world: Any = SimpleNamespace(communicator=Drifted())
-        state: Any = SimpleNamespace(weights=torch.ones(3))
-        with pytest.raises(DriftError, match=r"the model of rank 1, 3 differs from root's"):
-            simulation._check_drift(world, state)
 
     def test_a_folder_in_use_is_refused(self, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = RunFolder(tmp_path / "run")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import faulthandler
 import json
 import socket
 from typing import Any
@@ -21,7 +20,7 @@ def test_seconds_add_up_by_phase(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
     with watch.phase("train"):
         pass
-    assert watch.current == "other"
+    assert watch.current == "start"
     assert watch.take() == {"train": 1.5, "score": 2.0}
     assert watch.take() == {}
 
@@ -40,21 +39,32 @@ def test_unknown_phases_are_defects() -> None:
         pass
 
 
-def test_every_phase_arms_and_disarms_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit, **_: calls.append((seconds, exit)))
-    monkeypatch.setattr(faulthandler, "cancel_dump_traceback_later", lambda: calls.append("cancel"))
-    with Stopwatch(7.5).phase("train"):
-        pass
-    assert calls == [(7.5, True), "cancel"]
-    watch = Stopwatch()
-    with watch.phase("train"):
-        pass
-    assert len(calls) == 2
-    watch.set_deadline(2.0)
-    with watch.phase("train"):
-        pass
-    assert calls[2:] == [(2.0, True), "cancel"]
+def test_what_a_rank_does_is_named_until_it_is_over() -> None:
+    watch = Stopwatch(5.0)
+    assert (watch.current, watch.round, watch.group, watch.exchange, watch.arrivals) == ("start", None, None, None, 0)
+    watch.enter("build")
+    with watch.in_group(3), watch.phase("record", called="commit"):
+        assert (watch.current, watch.group) == ("commit", 3)
+    assert (watch.current, watch.group) == ("build", None)
+    assert set(watch.take()) == {"record"}
+    with pytest.raises(ZeroDivisionError), watch.in_group(4), watch.phase("train"):
+        raise ZeroDivisionError
+    assert (watch.current, watch.group) == ("train", 4)
+
+
+def test_every_change_is_a_step_and_every_exchange_an_arrival() -> None:
+    watch, seen = Stopwatch(), [0]
+    with watch.phase("gather"):
+        seen.append(watch.steps)
+        with watch.at_exchange("barrier"):
+            assert (watch.exchange, watch.arrivals) == ("barrier", 1)
+            seen.append(watch.steps)
+        seen.append(watch.steps)
+        with pytest.raises(ZeroDivisionError), watch.at_exchange("broadcast"):
+            raise ZeroDivisionError
+        assert (watch.exchange, watch.arrivals) == (None, 2)
+    seen.append(watch.steps)
+    assert seen == sorted(set(seen))
 
 
 def test_provenance_is_plain_data_about_this_process() -> None:

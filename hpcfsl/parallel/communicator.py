@@ -41,6 +41,11 @@ class Communicator(Protocol):
         """The number of ranks on this rank's node."""
         ...
 
+    @property
+    def library(self) -> str:
+        """The library that carries what the ranks say."""
+        ...
+
     def barrier(self) -> None:
         """Collective. Wait until every rank has arrived."""
         ...
@@ -89,6 +94,7 @@ class SerialCommunicator:
     size = 1
     local_rank = 0
     local_size = 1
+    library = "none"
 
     def barrier(self) -> None:
         """Return at once."""

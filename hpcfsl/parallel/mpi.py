@@ -37,6 +37,7 @@ class MpiCommunicator:
         self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         self.local_rank: int = self._node.Get_rank()
         self.local_size: int = self._node.Get_size()
+        self.library: str = _name_library(MPI)
 
     def barrier(self) -> None:
         """Collective. Wait until every rank has arrived."""
@@ -125,4 +126,8 @@ def describe_library() -> str:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         return f"not available: {one_line(str(error))}"
-    return one_line(MPI.Get_library_version().split("\x00")[0])[:100]
+    return _name_library(MPI)
+
+
+def _name_library(mpi: Any) -> str:
+    return one_line(mpi.Get_library_version().split("\x00")[0])[:100]

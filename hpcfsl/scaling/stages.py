@@ -26,10 +26,10 @@ class LoggingStopwatch(Stopwatch):
         self.log: list[Entry] = []
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, *, called: str | None = None) -> Iterator[None]:
         """Time what happens inside as phase `name`."""
         started = time.perf_counter()
-        with super().phase(name):
+        with super().phase(name, called=called):
             yield
         self.log.append((name, started, time.perf_counter()))
 

@@ -213,7 +213,7 @@ _RANKS = (
     _RANK,
     _column("host", "S64", "host", "Name of the node.", deterministic=False),
     _column("pid", "i8", "process", "Process number on the node.", deterministic=False),
-    _column("device", "S32", "device", "Device the rank trained on.", deterministic=False),
+    _column("device", "S64", "device", "Device the rank trained on, with its identifier.", deterministic=False),
     _column("threads", "i4", "threads", "Threads of the rank.", deterministic=False),
     _column("first_round", "i4", "first round", "First round of this start of the run.", deterministic=False),
 )

@@ -14,6 +14,8 @@ T = TypeVar("T")
 class ThreadCommunicator:
     """One rank of a `Communicator`; its peers are other threads."""
 
+    library = "threads"
+
     def __init__(self, rank: int, posts: list[Any], barrier: threading.Barrier, ranks_per_node: int = 0) -> None:
         self.rank, self.size = rank, len(posts)
         each = ranks_per_node or self.size
