@@ -4,7 +4,7 @@
 |---|---|
 | `digits` | trying things out, tests: small, real, with natural clients, no download |
 | `fashion-mnist` | an image data set that others use too, or any other of MNIST's family |
-| `npz` | your own data, as arrays |
+| `npz`, `hdf5` | your own data, as arrays |
 | `python-docstrings` | real text, to predict the next character of: natural clients, no download |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
@@ -14,14 +14,23 @@ A source outside this tree subclasses `Source`, and its package names it in the 
 
 from __future__ import annotations
 
-from hpcfsl.data.sources import arrays, digits, fashion_mnist, python_docstrings, synthetic, synthetic_text
+from hpcfsl.data.sources import (
+    digits,
+    fashion_mnist,
+    hdf5,
+    npz,
+    python_docstrings,
+    synthetic,
+    synthetic_text,
+)
 from hpcfsl.data.sources.base import Source, sources
 
 __all__ = [
     "Source",
-    "arrays",
     "digits",
     "fashion_mnist",
+    "hdf5",
+    "npz",
     "python_docstrings",
     "sources",
     "synthetic",

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data.sources.files import check_stored
 from hpcfsl.errors import DataError
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -52,6 +53,7 @@ def _read_array(stream: BufferedIOBase, path: Path) -> NDArray[Any]:
     num_bytes = math.prod(shape) * stored.itemsize
     if num_bytes == 0:
         raise DataError(f"file {path}: its header has the empty shape {shape}; get the file again")
+    check_stored(path, f"its shape {shape}", num_bytes, path.stat().st_size)
     content = _read_exactly(stream, num_bytes, path)
     if stream.read(1):
         raise DataError(f"file {path}: longer than the shape {shape} in its header; get the file again")

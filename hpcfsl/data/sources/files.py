@@ -1,0 +1,72 @@
+"""What the sources that read files share: where a file is, whether it fits, and what its names are numbered.
+
+Files are not trusted. A size that a file states is held against this machine's memory and, where the data is
+compressed, against what so few bytes can hold, before anything of that size is allocated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.errors import DataError, one_line
+from hpcfsl.provenance import memory_bytes
+
+MAX_CLASSES = 1_000_000
+_MOST_COMPRESSION = 1032
+"""Bytes that deflate can make of one: its longest match is 258 bytes, its shortest code for one 2 bits."""
+_SLACK_BYTES = 1 << 16
+
+
+def find_file(key: str, value: str, fix: str) -> Path:
+    """Return the path of the file that `data.<key>` names, `~` expanded; DataError where there is none."""
+    path = Path(value).expanduser()
+    if not path.is_file():
+        raise DataError(one_line(f"data.{key} = {value!r}: there is no such file; {fix}"))
+    return path
+
+
+def find_folder(key: str, value: str, fix: str) -> Path:
+    """Return the path of the folder that `data.<key>` names, `~` expanded; DataError where there is none."""
+    path = Path(value).expanduser()
+    if not path.is_dir():
+        raise DataError(one_line(f"data.{key} = {value!r}: there is no such folder; {fix}"))
+    return path
+
+
+def file_error(path: Path, text: str) -> DataError:
+    """Return the error about a file: `file PATH: text`, one line."""
+    return DataError(one_line(f"file {path}: {text}"))
+
+
+def check_fits(path: Path, what: str, num_bytes: int) -> None:
+    """Raise a DataError where `what` of a file would take more than this machine's memory; call before allocating."""
+    memory = memory_bytes()
+    if num_bytes > memory:
+        sizes = f"takes {num_bytes / 1e9:.4g} GB and this machine has {memory / 1e9:.4g}"
+        raise file_error(path, f"{what} {sizes}; get the file again, or use less of the data or a larger machine")
+
+
+def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int) -> None:
+    """Raise a DataError where no compression could have put `num_bytes` into the `stored_bytes` that there are."""
+    check_fits(path, what, num_bytes)
+    if num_bytes > _MOST_COMPRESSION * stored_bytes + _SLACK_BYTES:
+        raise file_error(path, f"{what} claims {num_bytes} bytes, but only {stored_bytes} are stored; get it again")
+
+
+def number_owners(names: Sequence[str] | NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return the number of each sample's owner, int64 [n]: owners count from 0 in the sorted order of their names."""
+    return np.unique(np.asarray(names), return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def number_labels(labels: Sequence[str]) -> dict[str, int]:
+    """Return the class of each label: in the order of numbers where all are whole numbers, else of the alphabet."""
+    distinct = set(labels)
+    try:
+        ordered = sorted(distinct, key=lambda label: (int(label), label))
+    except ValueError:
+        ordered = sorted(distinct)
+    return {label: place for place, label in enumerate(ordered)}
