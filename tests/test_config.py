@@ -40,6 +40,9 @@ def choices() -> list[tuple[str, str, str]]:
 
 
 def required(section: str, choice: str) -> dict[str, Any]:
+    if (section, choice) == ("clock", "devices"):
+        rates = dict.fromkeys(("gflops", "up_mbps", "down_mbps"), 1.0)
+        return {"classes": [{"name": "a", "share": 0.25, **rates}, {"name": "b", "share": 0.75, **rates}]}
     return {"file": "data.npz"} if (section, choice) == ("data", "npz") else {}
 
 
