@@ -20,13 +20,13 @@ from hpcfsl.parallel.device import describe_device
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.provenance import node_name
 from hpcfsl.round import Outcome
+from hpcfsl.rows import Rows, gather_tables
 from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
 from hpcfsl.trace.fingerprint import hash_bits
 from hpcfsl.trace.record import RoundRecord
 from hpcfsl.world import World
 
-Rows = dict[str, NDArray[Any]]
 _PIECE = 65_536
 KEPT, EXCLUDED, NON_FINITE, WITHHELD, LOST = range(5)
 # What a client has whose upload never arrived, where that is not NaN.
@@ -43,11 +43,10 @@ def record_round(
         "clients": [client_rows(world, group, outcome.round) for group in outcome.groups],
         "timings": [timing_rows(world, outcome.round, timings)],
     }
-    gathered = world.communicator.gather_root(mine)
+    keys = {"participation": "client", "group_rounds": "group", "clients": "client", "timings": "rank"}
+    tables = gather_tables(mine, keys, world.communicator)
     if world.communicator.rank != 0:
         return None
-    keys = {"participation": "client", "group_rounds": "group", "clients": "client", "timings": "rank"}
-    tables = {name: merge_rows([rows for part in gathered for rows in part[name]], key) for name, key in keys.items()}
     tables["evaluation"] = evaluation_rows(outcome.round, evaluation)
     tables["rounds"] = round_row(tables, state, outcome, evaluation, seconds)
     return RoundRecord(round=outcome.round, tables=tables)
@@ -170,7 +169,7 @@ def evaluation_rows(round: int, evaluation: Evaluation) -> Rows:
 def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluation: Evaluation, seconds: float) -> Rows:
     """Return the round's own row, from the rows of its clients and groups."""
     clients, groups = tables["participation"], tables["group_rounds"]
-    out = np.isin(clients["status"], [EXCLUDED, NON_FINITE])
+    out = (clients["status"] == EXCLUDED) | (clients["status"] == NON_FINITE)
     bad = clients["attacker"] == 1
     accuracy = tables["evaluation"]["accuracy"]
     up = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_up"))
@@ -229,15 +228,8 @@ def model_hash(state: State) -> int:
     return hash_bits(state.weights.cpu().numpy())
 
 
-def merge_rows(parts: list[Rows], key: str) -> Rows:
-    """Return several row sets as one, ordered by a column."""
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.argsort(columns[key], kind="stable")
-    return {name: values[order] for name, values in columns.items()}
-
-
 def _with_lost(rows: Rows, arrived: NDArray[np.bool_]) -> Rows:
-    """Return rows of the clients that arrived as rows of all clients, bool [clients]; nothing is known of the others."""
+    """Return rows of the clients that arrived as rows of all clients, bool [clients]; of others nothing is known."""
     if arrived.all():
         return rows
     spread = {}

@@ -27,9 +27,10 @@ from hpcfsl.holding import scratch_folder
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.heartbeat import clear_beats
 from hpcfsl.provenance import provenance
-from hpcfsl.recording import Rows, event_row, merge_rows, rank_row, record_round
+from hpcfsl.recording import event_row, rank_row, record_round
 from hpcfsl.round import Outcome, run_round
-from hpcfsl.state import State, initial_state, require_finite, restore_state, state_arrays
+from hpcfsl.rows import join_rows, merge_rows
+from hpcfsl.state import State, describe_non_finite, initial_state, restore_state, state_arrays
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
@@ -193,7 +194,7 @@ class RoundLoop:
             tables["ranks"] = merge_rows(self._ranks, "rank")
             self._ranks = []
         if self._events:
-            tables["events"] = _stack(self._events)
+            tables["events"] = join_rows(self._events)
             self._events = []
         self._writer.add_round(RoundRecord(round=record.round, tables=tables))
         row = {name: values[0].item() for name, values in tables["rounds"].items()}
@@ -308,10 +309,6 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stack(rows: list[Rows]) -> Rows:
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _finite(value: float) -> float | None:

@@ -7,7 +7,7 @@ ranks call it, in the same order, owners of no group included.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -66,6 +66,13 @@ class Communicator(Protocol):
         """Collective. Return every rank's `value`, in the order of ranks, on root; an empty list elsewhere."""
         ...
 
+    def gather_columns(self, columns: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """Collective. Return every rank's `columns`, in the order of ranks, on root; an empty list elsewhere.
+
+        For many rows: arrays of numbers or fixed-length bytes travel as one message a rank, without a pickle.
+        """
+        ...
+
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
         """Collective. Replace `values` (int64, one shape everywhere) by their sum over ranks."""
         ...
@@ -114,6 +121,10 @@ class SerialCommunicator:
     def gather_root(self, value: T) -> list[T]:
         """Return `[value]`."""
         return [value]
+
+    def gather_columns(self, columns: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """Return `[columns]`."""
+        return [dict(columns)]
 
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
         """Leave `values` as they are."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
+from hpcfsl.parallel.packing import Columns, pack, unpack
 
 T = TypeVar("T")
 
@@ -22,6 +24,7 @@ T = TypeVar("T")
 # srun, which says so only to the tasks of a step, not to a batch script.
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS")
 _LAST_WORDS_SECONDS = 1.0
+_COLUMNS = 1  # tag of packed columns
 
 
 class MpiCommunicator:
@@ -60,6 +63,20 @@ class MpiCommunicator:
     def gather_root(self, value: T) -> list[T]:
         """Collective. Return every rank's `value`, in the order of ranks, on root; an empty list elsewhere."""
         return list(self._world.gather(value, root=0) or [])
+
+    def gather_columns(self, columns: Mapping[str, NDArray[Any]]) -> list[Columns]:
+        """Collective. Return every rank's `columns`, in the order of ranks, on root; an empty list elsewhere."""
+        if self.rank != 0:
+            self._world.Send(pack(columns), dest=0, tag=_COLUMNS)
+            return []
+        return [dict(columns), *(unpack(self._receive_bytes(source)) for source in range(1, self.size))]
+
+    def _receive_bytes(self, source: int) -> NDArray[np.uint8]:
+        status = self._mpi.Status()
+        self._world.Probe(source, _COLUMNS, status)
+        message = np.empty(status.Get_count(self._mpi.BYTE), np.uint8)
+        self._world.Recv(message, source, _COLUMNS)
+        return message
 
     def sum_in_place(self, values: NDArray[np.int64]) -> None:
         """Collective. Replace `values` by their sum over ranks."""

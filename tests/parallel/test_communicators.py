@@ -15,6 +15,8 @@ def exercise(communicator: SerialCommunicator | ThreadCommunicator) -> None:
     assert communicator.broadcast(("of", rank)) == ("of", 0)
     assert communicator.gather_all(rank * 10) == [r * 10 for r in range(size)]
     assert communicator.gather_root(rank) == (list(range(size)) if rank == 0 else [])
+    columns = communicator.gather_columns({"rank": np.full(rank, rank)})
+    assert [part["rank"].tolist() for part in columns] == ([[r] * r for r in range(size)] if rank == 0 else [])
     total = np.array([rank, 1], np.int64)
     communicator.sum_in_place(total)
     assert total.tolist() == [size * (size - 1) // 2, size]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
+
+from hpcfsl.parallel.packing import pack, unpack
 
 T = TypeVar("T")
 
@@ -41,6 +43,9 @@ class ThreadCommunicator:
 
     def broadcast_on_node(self, value: Any) -> Any:
         return self.gather_all(value)[self.rank - self.local_rank]
+
+    def gather_columns(self, columns: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        return [unpack(message) for message in self.gather_root(pack(columns))]
 
     def sum_in_place(self, values: np.ndarray) -> None:
         values[...] = sum(self.gather_all(values.copy()))

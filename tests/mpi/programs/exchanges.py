@@ -22,6 +22,19 @@ assert ranks.broadcast_on_node({"from": me}) == {"from": 0}
 assert ranks.gather_all((me, "x" * me)) == [(rank, "x" * rank) for rank in range(size)]
 assert ranks.gather_root(me) == (list(range(size)) if me == 0 else [])
 
+# Rank r sends r rows, and rank 1 no columns at all; large enough for more than MPI's eager messages.
+rows = {"name": np.full(50_000 * me, me, np.int32), "wide": np.full((50_000 * me, 3), me + 0.5), "b": np.full(me, b"x")}
+parts = ranks.gather_columns({} if me == 1 else rows)
+assert len(parts) == (size if me == 0 else 0)
+for rank, part in enumerate(parts):
+    assert list(part) == ([] if rank == 1 else ["name", "wide", "b"])
+    if part:
+        assert part["name"].tolist() == [rank] * (50_000 * rank)
+        assert part["name"].dtype == np.int32
+        assert part["wide"].shape == (50_000 * rank, 3)
+        assert (part["wide"] == rank + 0.5).all()
+        assert part["b"].tolist() == [b"x"] * rank
+
 for shape in ((), (0,), (5,), (3, 4)):
     values = np.full(shape, me + 1, np.int64)
     ranks.sum_in_place(values)
