@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcfsl.cluster.job import Job
-from hpcfsl.cluster.words import check_text, header_path, header_word, quote, write_time
+from hpcfsl.cluster.words import check_text, header_pattern, header_word, quote, write_time
 from hpcfsl.errors import UserError, shorten
 
 # What lies in the run folder (of a sweep: in its folder) for a job.
@@ -119,7 +119,7 @@ def _options(job: Job, name: str, array: str, log: tuple[Path, str]) -> Iterator
         yield "--mail-type=END,FAIL"
     yield from (header_word(option) for option in site.options)
     yield f"--chdir={header_word(check_text('current folder', str(job.workdir)))}"
-    yield f"--output={header_path(str(log[0]))}/{log[1]}"
+    yield f"--output={header_pattern(str(log[0]), log[1])}"
     yield "--open-mode=append"
 
 

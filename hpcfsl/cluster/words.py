@@ -34,19 +34,26 @@ def check_text(key: str, text: str) -> str:
 
 def quote(text: str) -> str:
     """Return `text` as one word of a bash script, in double quotes where it needs any: people read paths in them."""
-    if text and all(_PLAIN.match(character) for character in text):
-        return text
-    return '"' + "".join(f"\\{character}" if character in '\\"$`' else character for character in text) + '"'
+    return _quoted(text, '\\"$`')
 
 
 def header_word(text: str) -> str:
-    r"""Return `text` as one word of an `#SBATCH` line, where `\` takes the meaning from what follows it."""
-    return "".join(character if _PLAIN.match(character) else f"\\{character}" for character in text)
+    """Return `text` as one word of an `#SBATCH` line.
+
+    sbatch knows double quotes, and in them a backslash; an escaped blank without quotes would end the word.
+    """
+    return _quoted(text, '\\"')
 
 
-def header_path(text: str) -> str:
-    """Return a path as one word of an `#SBATCH` line that expects a pattern of file names, where `%` is special."""
-    return header_word(text.replace("%", "%%"))
+def header_pattern(folder: str, name: str) -> str:
+    """Return a pattern of file names as one word of an `#SBATCH` line; `%` means something in `name` alone."""
+    return header_word(folder.replace("%", "%%") + f"/{name}")
+
+
+def _quoted(text: str, special: str) -> str:
+    if text and all(_PLAIN.match(character) for character in text):
+        return text
+    return '"' + "".join(f"\\{character}" if character in special else character for character in text) + '"'
 
 
 def read_time(key: str, text: str) -> int:

@@ -24,7 +24,7 @@ from hpcfsl.cli import main
 from hpcfsl.cluster.job import Job, Request, make_job
 from hpcfsl.cluster.script import render_run, write_ranges
 from hpcfsl.cluster.site import Container, Site, load_site
-from hpcfsl.cluster.words import check_text, header_path, header_word, read_time, write_time
+from hpcfsl.cluster.words import check_text, header_pattern, header_word, read_time, write_time
 from hpcfsl.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +151,7 @@ class TestQuoting:
 
     @given(text=lines)
     def test_percent_signs_of_a_path_are_no_pattern(self, text: str) -> None:
-        assert read_like_sbatch(header_path(text)) == text.replace("%", "%%")
+        assert read_like_sbatch(header_pattern(text, "%j")) == text.replace("%", "%%") + "/%j"
 
     @pytest.mark.parametrize("text", ["a\nb", "a\r", "\x00", "\x1b[1m", "a\u2028b", "\ud800", "\x85"])
     def test_what_breaks_a_line_is_refused(self, text: str) -> None:
@@ -176,9 +176,11 @@ class TestQuoting:
 
 
 def read_like_sbatch(line: str) -> str:
-    """Return the first word of an `#SBATCH` line, by the rules of Slurm's reader of options in scripts."""
+    """Return the first word of an `#SBATCH` line, by the rules of sbatch (get_argument in its opt.c)."""
     word, escaped, quoted = "", False, ""
     for character in line:
+        if not quoted and character.isspace():  # even an escaped one
+            break
         if escaped:
             word, escaped = word + character, False
         elif character == "\\":
@@ -187,7 +189,7 @@ def read_like_sbatch(line: str) -> str:
             word, quoted = (word, "") if character == quoted else (word + character, quoted)
         elif character in "\"'":
             quoted = character
-        elif character.isspace() or character == "#":
+        elif character == "#":
             break
         else:
             word += character

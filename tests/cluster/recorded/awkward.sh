@@ -9,7 +9,7 @@
 #SBATCH --signal=B:USR2@300
 #SBATCH --requeue
 #SBATCH --chdir=/home/ada
-#SBATCH --output=/home/ada/my\ \$\(runs\)\ \`x\`\ \'y\'\ \"z\"\ 100%%\ \#1/job/slurm-%j.out
+#SBATCH --output="/home/ada/my $(runs) `x` 'y' \"z\" 100%% #1/job/slurm-%j.out"
 #SBATCH --open-mode=append
 # shellcheck disable=SC1090,SC1091,SC2317 # it cannot see files that are sourced, nor what a trap calls
 
