@@ -44,7 +44,8 @@ _VARIED = {
 }  # fmt: skip
 _NUMBERED = {"rounds": "round", "group_rounds": "group", "evaluation": "client", "clients": "client"}
 _PROGRESS_BYTES = 700  # a line of progress.jsonl
-_MANIFEST_BYTES = 170  # a file's entry in a checkpoint
+_MANIFEST_BYTES = 190  # a file's entry in a checkpoint
+_KINDS = ("global", "group", "client")  # of recorded updates; each setting takes in those before it
 _MOST_VECTORS, _MOST_PARAMS = 300, 2048  # of a stand-in file of updates
 _MOST_ROWS = 20_000  # stand-in rows that are really compressed; beyond, size grows with the rows
 
@@ -200,7 +201,8 @@ class _Sizing:
         files = max(writers * segments, ceil(vectors * rounds * vector / buffer))
         together = max(1.0, min(vectors / writers, buffer / vector))  # vectors of one round in one file
         parts = vectors * rounds / together
-        file, part = _update_overheads(ceil(together), self._world.model.layout.size, settings.dtype)
+        kinds = _KINDS[: _KINDS.index(settings.updates) + 1]
+        file, part = _update_overheads(ceil(together), self._world.model.layout.size, settings.dtype, kinds)
         return float(vectors * rounds * vector + files * file + parts * part), files
 
     def _empty_checkpoint(self) -> float:
@@ -235,23 +237,21 @@ def _dtype(table: str, name: str) -> np.dtype[Any]:
     return next(column.numpy for column in TABLES[table] if column.name == name)
 
 
-def _update_overheads(vectors: int, params: int, dtype: str) -> tuple[float, float]:
-    """Return what HDF5 adds to a file of updates and to `vectors` vectors of one round in it, from two small files.
-
-    A round's scale keeps a list of its users, so what is added grows with the square of many vectors.
-    """
+def _update_overheads(vectors: int, params: int, dtype: str, kinds: tuple[str, ...]) -> tuple[float, float]:
+    """Return what HDF5 adds to a file of updates and to `vectors` vectors of one round in it, from two small files."""
     built, size = min(vectors, _MOST_VECTORS), min(params, _MOST_PARAMS)
-    one, two = (_update_file(rounds, built, size, dtype) for rounds in (1, 2))
+    one, two = (_update_file(rounds, built, size, dtype, kinds) for rounds in (1, 2))
     payload = built * size * np.dtype(dtype).itemsize
-    return float(2 * one - two), float(two - one - payload) * (vectors / built) ** 2
+    return float(2 * one - two), float(two - one - payload) * vectors / built
 
 
-def _update_file(rounds: int, vectors: int, params: int, dtype: str) -> int:
+def _update_file(rounds: int, vectors: int, params: int, dtype: str, kinds: tuple[str, ...]) -> int:
     with tempfile.TemporaryDirectory() as path:
         folder = RunFolder(Path(path))
         folder.create()
-        buffer = UpdateBuffer(folder=folder, rank=0, buffer_bytes=2**30, dtype=dtype)
+        buffer = UpdateBuffer(folder=folder, rank=0, start="0" * 8, buffer_bytes=2**30, dtype=dtype)
         for round in range(rounds):
             for number in range(vectors):
-                buffer.add(UpdateKey(round, "group", number), np.zeros(params, np.float32))
+                kind = kinds[min(number, len(kinds) - 1)]  # every kind once, and more of the last
+                buffer.add(UpdateKey(round, kind, number), np.zeros(params, np.float32))
         return buffer.finish()[0].bytes

@@ -107,11 +107,11 @@ def _compare_updates(a: Run, b: Run, rtol: float, before: int | None) -> Differe
         if one is None or other is None or one[0] != other[0]:
             keys = [side[0] if side else None for side in (one, other)]
             round = min(key.round for key in keys if key is not None)
-            names = [key.dataset if key else None for key in keys]
+            names = [key.name if key else None for key in keys]
             return Difference(round=round, where="updates", column="recorded", a=names[0], b=names[1])
         found = _compare_vectors(one[1], other[1], rtol)
         if found is not None:
-            where = f"updates {one[0].dataset}"
+            where = f"updates {one[0].name}"
             return Difference(round=one[0].round, where=where, column=found[0], a=found[1], b=found[2])
     return None
 

@@ -60,7 +60,7 @@ def _table(run: Run, table: str) -> dict[str, str]:
 def _updates(run: Run) -> str:
     total = hashlib.sha256()
     for key, vector in run.updates():
-        total.update(f"{key.dataset} {_array(vector)}\n".encode())
+        total.update(f"{key.name} {_array(vector)}\n".encode())
     return total.hexdigest()
 
 

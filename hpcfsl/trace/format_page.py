@@ -22,7 +22,7 @@ This page is rendered from `hpcfsl/trace/schema.py`; do not edit it by hand. A r
 | `progress.jsonl` | one JSON line a round, for people |
 | `stop` | created by anyone: finish this round, checkpoint, leave |
 | `trace/segment_AAAAAA_BBBBBB.h5` | the tables of rounds A to B - 1 |
-| `updates/rounds_AAAAAA_BBBBBB_rank_RRRR_part_PPPP.h5` | recorded updates, some of those of rounds A to B - 1 |
+| `updates/rounds_AAAAAA_BBBBBB_rank_RRRR_part_PPPP_start_SSSSSSSS.h5` | recorded updates, some of rounds A to B - 1 |
 | `checkpoints/round_BBBBBB.h5` | the state before round B, and the list of all committed files |
 | `checkpoints/clients_BBBBBB_rank_RRRR_of_NNNN.h5` | its part that rank R of N wrote: what is remembered of clients |
 
@@ -44,9 +44,11 @@ the scale `row`, where a table needs them `component` (names of the score compon
 Text datasets `config` (TOML) and `provenance` (JSON) and `result_settings` (JSON: the settings that bear on the
 result) are at the root, with the attributes `first_round` and `end_round`.
 
-**Updates.** Datasets `round_000012/global`, `round_000012/group_0003` and `round_000012/client_0000000007`: flat
-vectors in model order, client half first, float32 or float16, uncompressed with a fletcher32 checksum. Which file
-holds which vector depends on the number of ranks and carries no meaning.
+**Updates.** Groups `global`, `group` and `client`, as far as there are vectors of the kind. Each has the dataset
+`update` [row, parameter]: flat vectors in model order, client half first, float32 or float16, uncompressed, a chunk a
+row with a fletcher32 checksum; `round` [row]; and `group` or `client` [row]. Which file holds which vector depends on
+the number of ranks and carries no meaning. S in its name is the start of the run that wrote it: 8 random hexadecimal
+digits, so that no start can overwrite what another committed. Up to format 1 every vector was a dataset of its own.
 
 **Checkpoints.** `weights` (float32, flat), `manifest`, `config`, `provenance`, `result_settings`, `component_names`
 and the group `arrays` with further state; attributes `next_round` and `segment_start`.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -109,10 +109,26 @@ def put_vector(group: Any, name: str, data: NDArray[Any]) -> Any:
     return group.create_dataset(name, data=data, **filters)
 
 
+def put_rows(group: Any, name: str, rows: Sequence[NDArray[Any]]) -> Any:
+    """Write vectors of one type and length as a dataset [row, parameter], a chunk a row (of up to 1 GiB); return it."""
+    shape, dtype = (len(rows), rows[0].size), rows[0].dtype
+    if rows[0].size == 0:
+        return group.create_dataset(name, shape=shape, dtype=dtype)
+    chunk = (1, min(shape[1], _VECTOR_CHUNK_BYTES // dtype.itemsize))
+    dataset = group.create_dataset(name, shape=shape, dtype=dtype, chunks=chunk, fletcher32=True)
+    # Row by row through h5py's lower level: its upper one is slower, and one array of all rows would be a second copy.
+    memory, file = h5py.h5s.create_simple((1, shape[1])), dataset.id.get_space()
+    for number, row in enumerate(rows):
+        file.select_hyperslab((number, 0), (1, shape[1]))
+        dataset.id.write(memory, file, row)
+    return dataset
+
+
 def put_dimension(group: Any, name: str, size: int) -> Any:
     """Make a dimension scale without values (netCDF's convention for a plain dimension); return it."""
     if name not in group:
-        scale = group.create_dataset(name, shape=(size,), dtype="f4", chunks=(max(1, size),) if size else None)
+        chunks = (min(size, _VECTOR_CHUNK_BYTES // 4),) if size else None  # never written, so never allocated
+        scale = group.create_dataset(name, shape=(size,), dtype="f4", chunks=chunks)
         scale.make_scale(f"This is a netCDF dimension but not a netCDF variable. {size:10d}")
         put_attributes(scale, described("1", name, "A dimension without coordinates.", False))
     return group[name]

@@ -25,7 +25,7 @@ from hpcfsl.trace.folder import RunFolder, Status, folder_errors
 from hpcfsl.trace.hdf5 import reading
 from hpcfsl.trace.schema import TABLES, find_column, find_table
 from hpcfsl.trace.shards import round_of_shard
-from hpcfsl.trace.updates import UpdateKey, parse_key, rounds_of_file
+from hpcfsl.trace.updates import UpdateKey, read_keys, read_vector, rounds_of_file
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +45,7 @@ class Run:
         self.path = folder.path
         self._folder = folder
         self._verified: set[str] = set()
+        self._rows: dict[str, dict[UpdateKey, int]] = {}
         newest = list_checkpoints(folder)[:1]
         if not newest and not folder.config.is_file():
             raise RunFolderError(one_line(f"{folder.path}: not a run folder; name what was given as --out"))
@@ -173,9 +174,10 @@ class Run:
             if end_round is not None and round >= end_round:
                 return
             with contextlib.ExitStack() as stack:
-                opened = [stack.enter_context(self._open(file)) for file in self._update_files(round)]
+                files = self._update_files(round)
+                opened = [(self._keys(file), stack.enter_context(self._open(file))) for file in files]
                 for key in keys:
-                    yield key, next(file[key.dataset][()] for file in opened if key.dataset in file)
+                    yield key, next(read_vector(file, key.kind, rows[key]) for rows, file in opened if key in rows)
 
     def global_update(self, round: int) -> NDArray[np.float32]:
         """Return the recorded global update of a round, float32 [params].
@@ -205,16 +207,18 @@ class Run:
 
     def _update(self, key: UpdateKey) -> NDArray[np.float32]:
         for file in self._update_files(key.round):
-            with self._open(file) as opened:
-                if key.dataset in opened:
-                    found: NDArray[np.float32] = opened[key.dataset][()].astype(np.float32)
-                    return found
-        raise RunFolderError(one_line(f"{self.path}: {key.dataset} was not recorded; update_keys() lists what was"))
+            row = self._keys(file).get(key)
+            if row is not None:
+                with self._open(file) as opened:
+                    return read_vector(opened, key.kind, row).astype(np.float32, copy=False)
+        raise RunFolderError(one_line(f"{self.path}: {key.name} was not recorded; update_keys() lists what was"))
 
-    def _keys(self, file: CommittedFile) -> list[UpdateKey]:
-        with self._open(file) as opened:
-            names = [f"{group}/{name}" for group in opened if group.startswith("round_") for name in opened[group]]
-        return [key for key in map(parse_key, names) if key is not None]
+    def _keys(self, file: CommittedFile) -> dict[UpdateKey, int]:
+        """Return the rows of a file of updates by key."""
+        if file.path not in self._rows:
+            with self._open(file) as opened:
+                self._rows[file.path] = dict(read_keys(opened))
+        return self._rows[file.path]
 
     def _files(self, prefix: str) -> list[CommittedFile]:
         files = self._header.files if self._header else ()

@@ -13,7 +13,7 @@ from hpcfsl.trace.column import Column
 from hpcfsl.trace.format_page import render
 
 FORMAT = "hpcfsl-trace"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "2.0"
 NAN = float("nan")
 
 

@@ -5,6 +5,7 @@ Layer 3. `commit` is the only collective call and the only one after which anyth
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -22,7 +23,7 @@ from hpcfsl.trace.updates import UpdateBuffer, UpdateKey
 
 
 class TraceWriter:
-    """The trace of one start of a run. At a restart call `discard_uncommitted` first.
+    """Collective. The trace of one start of a run. At a restart call `discard_uncommitted` first.
 
     Args:
         folder: The run folder; made where it does not exist.
@@ -59,7 +60,11 @@ class TraceWriter:
         )
         self._rows = RowBuffer(len(component_names))
         self._updates = UpdateBuffer(
-            folder=folder, rank=communicator.rank, buffer_bytes=buffer_bytes, dtype=update_dtype
+            folder=folder,
+            rank=communicator.rank,
+            start=communicator.gather_all(secrets.token_hex(4))[0],
+            buffer_bytes=buffer_bytes,
+            dtype=update_dtype,
         )
         self._committed: list[CommittedFile] = []
         self._next_round = 0

@@ -121,19 +121,24 @@ def test_unreadable_checkpoint_is_no_reason_to_fall_back(run: Path) -> None:
         latest_checkpoint(RunFolder(run))
 
 
-def test_other_major_version_is_no_reason_to_fall_back(maker, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcfsl.trace.hdf5.FORMAT_VERSION", "2.0")
+@pytest.mark.parametrize("version", ["1.1", "3.0"])
+def test_other_major_version_is_no_reason_to_fall_back(
+    maker, run: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr("hpcfsl.trace.hdf5.FORMAT_VERSION", version)
     maker_state = replace(maker.checkpoint(3, 3))
     write_checkpoint(RunFolder(run), maker_state, TEXTS, [])
     monkeypatch.undo()
-    with pytest.raises(RunFolderError, match=r"round_000003.h5: format version 2.0, this program knows 1.1"):
+    with pytest.raises(
+        RunFolderError, match=rf"round_000003.h5: format version {version}, this program knows 2.0; read"
+    ):
         latest_checkpoint(RunFolder(run))
-    with pytest.raises(RunFolderError, match=r"format version 2.0"):
+    with pytest.raises(RunFolderError, match=rf"format version {version}"):
         reader.open(run)
 
 
 def test_other_minor_version_is_read(maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcfsl.trace.hdf5.FORMAT_VERSION", "1.9")
+    monkeypatch.setattr("hpcfsl.trace.hdf5.FORMAT_VERSION", "2.9")
     maker.run(tmp_path, (1,))
     monkeypatch.undo()
     assert reader.open(tmp_path).rounds_done == 1

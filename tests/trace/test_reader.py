@@ -172,13 +172,6 @@ def test_every_group_opens_in_xarray_without_a_warning(maker, finished: Path, ru
                     for column in TABLES.get(group, ()):
                         assert data[column.name].dims == ("row",) if column.axis is None else ("row", column.axis)
                         assert data[column.name].attrs["long_name"] == column.long_name
-        for path in sorted((finished / "updates").iterdir()):
-            with h5py.File(path) as file:
-                rounds = list(file)
-            for group in rounds:
-                with xarray.open_dataset(path, group=group, engine="h5netcdf") as data:
-                    data.load()
-                    assert set(data.sizes) == {f"parameter_{maker.parameters}"}
 
 
 def test_xarray_sees_names_and_missing_numbers(maker, finished: Path) -> None:

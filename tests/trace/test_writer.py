@@ -15,7 +15,7 @@ from hpcfsl.trace import reader
 from hpcfsl.trace.checkpoint import latest_checkpoint, read_header
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.schema import TABLES
-from hpcfsl.trace.updates import UpdateKey, parse_key, rounds_of_file
+from hpcfsl.trace.updates import UpdateKey, rounds_of_file
 
 
 def test_manifest_lists_every_file_with_its_checksum(finished: Path) -> None:
@@ -38,15 +38,14 @@ def test_segments_are_compressed_and_checked(finished: Path) -> None:
                     assert (dataset.compression, dataset.shuffle, dataset.fletcher32) == ("gzip", True, True)
 
 
-def test_updates_are_raw_and_checked(finished: Path) -> None:
+def test_updates_are_raw_and_checked(maker, finished: Path) -> None:
     for path in (finished / "updates").iterdir():
         with h5py.File(path) as file:
-            for name in file:
-                for dataset in file[name].values():
-                    assert dataset.compression is None
-                    if not dataset.name.rsplit("/", 1)[-1].startswith("parameter_"):
-                        assert dataset.fletcher32
-                        assert dataset.chunks == dataset.shape
+            for kind in file:
+                vectors = file[kind]["update"]
+                assert (vectors.compression, vectors.fletcher32) == (None, True)
+                assert vectors.shape == (len(file[kind]["round"]), maker.parameters)
+                assert vectors.chunks == (1, maker.parameters)
 
 
 def test_files_are_readable_by_older_hdf5(finished: Path) -> None:
@@ -225,9 +224,8 @@ def test_no_file_is_open_between_calls(maker, tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    for key in [UpdateKey(3, "global", -1), UpdateKey(3, "group", 12), UpdateKey(1_000_000, "client", 12_345_678_901)]:
-        assert parse_key(key.dataset) == key
-    assert UpdateKey(12, "group", 3).dataset == "round_000012/group_0003"
-    assert parse_key("round_000012/parameter_7") is None
-    assert rounds_of_file("updates/rounds_000002_000005_rank_0003_part_0000.h5") == range(2, 5)
+    assert UpdateKey(12, "group", 3).name == "round_000012/group_0003"
+    assert UpdateKey(12, "client", 3).name == "round_000012/client_0000000003"
+    assert UpdateKey(12, "global", -1).name == "round_000012/global"
+    assert rounds_of_file("updates/rounds_000002_000005_rank_0003_part_0000_start_00c0ffee.h5") == range(2, 5)
     assert list(rounds_of_file("trace/segment_000000_000002.h5")) == []
