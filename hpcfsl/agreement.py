@@ -18,14 +18,23 @@ from hpcfsl.parallel.alike import change_since, describe_process, mix_of_ranks, 
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.failure import SharedFailureError
 from hpcfsl.provenance import node_name
-from hpcfsl.state import State
+from hpcfsl.state import State, describe_non_finite
 from hpcfsl.trace.checkpoint import LoadedCheckpoint
 from hpcfsl.trace.fingerprint import hash_bits
 from hpcfsl.world import World
 
+_GO_ON = (
+    "nothing of it is committed; check the memory, GPU and libraries there; the same command goes on from the last "
+    "checkpoint"
+)
+
 
 class DriftError(SharedFailureError):
     """A rank whose state is not root's: its memory, its library or its hardware went wrong."""
+
+
+class NonFiniteModelError(RuntimeError):
+    """A global model with NaN or infinity in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,17 @@ def compare_machines(world: World, loaded: LoadedCheckpoint | None) -> Machine:
     return Machine(process=mine, warnings=warnings)
 
 
+def check_finite(world: World, state: State) -> None:
+    """Raise if the model is not finite.
+
+    Raises:
+        NonFiniteModelError: It is not. No step of the method leaves the finite numbers, so something else put it there.
+    """
+    problem = describe_non_finite(world, state)
+    if problem is not None:
+        raise NonFiniteModelError(f"{problem}: {_GO_ON}")
+
+
 def check_drift(world: World, state: State, round: int) -> None:
     """Collective. Raise on every rank if what all ranks know is not the same on all of them, bit for bit.
 
@@ -70,8 +90,7 @@ def check_drift(world: World, state: State, round: int) -> None:
     drifted = [f"rank {rank} on {places[rank]}" for rank, found in enumerate(hashes) if found != hashes[0]]
     # With two ranks nobody can say which of them is right.
     raise DriftError(
-        f"after round {round} the model of {'; of '.join(drifted[:8])} differs from root's, on {places[0]}: nothing of "
-        "it is committed; check the memory, GPU and libraries there; the same command goes on from the last checkpoint"
+        f"after round {round} the model of {'; of '.join(drifted[:8])} differs from root's, on {places[0]}: {_GO_ON}"
     )
 
 

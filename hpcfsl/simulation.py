@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hpcfsl.agreement import Machine, check_drift, compare_machines, require_same_job
+from hpcfsl.agreement import Machine, check_drift, check_finite, compare_machines, require_same_job
 from hpcfsl.config import Config, changed_settings, result_settings
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.errors import RunFolderError
+from hpcfsl.errors import RunFolderError, UserError
 from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
 from hpcfsl.holding import scratch_folder
@@ -154,6 +154,7 @@ class RoundLoop:
         with self._watch.phase("evaluate"):
             evaluation = evaluate_round(self._world, self._state.weights, self._next)
         with self._watch.phase("record"):
+            check_finite(self._world, self._state)
             check_drift(self._world, self._state, self._next)
             self._record_updates(outcome)
             record = record_round(
@@ -291,7 +292,9 @@ def _start(world: World, folder: RunFolder, loaded: LoadedCheckpoint | None) -> 
     """Return the next round and the state before it."""
     if loaded is None:
         state = initial_state(world)
-        require_finite(world, state)
+        problem = describe_non_finite(world, state)
+        if problem is not None:
+            raise UserError(f"{problem}, before any training: start it from finite numbers")
         return 0, state
     return loaded.checkpoint.next_round, restore_state(world, folder, loaded)
 

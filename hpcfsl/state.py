@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.errors import UserError
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.homes import home_of, homes_before
@@ -20,10 +19,6 @@ from hpcfsl.trace.checkpoint import LoadedCheckpoint
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.shards import ranks_of_shards, read_shards
 from hpcfsl.world import World
-
-
-class NonFiniteModelError(UserError):
-    """A global model with NaN or infinity in it, which no step of the method can have put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +46,16 @@ def initial_state(world: World) -> State:
     return State(weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=())
 
 
-def require_finite(world: World, state: State) -> None:
-    """Raise unless the whole model is finite.
-
-    Raises:
-        NonFiniteModelError: It is not; nothing could be learned from it, as every update would be excluded.
-    """
+def describe_non_finite(world: World, state: State) -> str | None:
+    """Return how much of the model is NaN or infinite and where, in words; None where all of it is finite."""
+    if bool(torch.isfinite(state.weights.sum())):  # at the speed of memory; a sum of finite numbers may be infinite
+        return None
     bad = ~torch.isfinite(state.weights)
     if not bool(bad.any()):
-        return
-    count, first = int(bad.sum()), int(torch.nonzero(bad)[0])
+        return None
+    first = int(torch.nonzero(bad)[0])
     name = next(name for name, where in world.model.layout.slices.items() if where.start <= first < where.stop)
-    raise NonFiniteModelError(
-        f"the model: {count} of {len(bad)} parameters are NaN or infinite, the first of them in {name}; "
-        "start it from finite numbers"
-    )
+    return f"{int(bad.sum())} of the model's {len(bad)} parameters are NaN or infinite, the first of them in {name}"
 
 
 def state_arrays(state: State) -> dict[str, NDArray[Any]]:

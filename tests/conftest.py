@@ -36,7 +36,8 @@ TINY: Tree = {
 @pytest.fixture(autouse=True)
 def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide a launcher that the tests themselves may run under, and a terminal's width."""
-    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS", "COLUMNS", "HPCFSL_PROGRESS"):
+    launchers = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+    for name in (*launchers, "PMIX_RANK", "COLUMNS", "HPCFSL_PROGRESS"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -160,10 +160,36 @@ class TestConnect:
     def test_without_a_launcher_there_is_one_rank(self) -> None:
         assert isinstance(connect(), SerialCommunicator)
 
-    @pytest.mark.parametrize(("name", "value", "size"), [("OMPI_COMM_WORLD_SIZE", "4", 4), ("PMI_SIZE", "x", None)])
+    @pytest.mark.parametrize(
+        ("name", "value", "size"),
+        [
+            ("OMPI_COMM_WORLD_SIZE", "4", 4),
+            ("PMI_SIZE", "x", None),
+            ("SLURM_STEP_NUM_TASKS", "3", 3),
+            ("PMIX_RANK", "2", 3),  # which says how many there are at least
+        ],
+    )
     def test_what_launchers_say(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, size: int | None) -> None:
         monkeypatch.setenv(name, value)
         assert launcher_size() == size
+
+    def test_a_step_of_one_task_needs_no_mpi(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+        assert isinstance(connect(), SerialCommunicator)
+
+    @pytest.mark.parametrize(
+        ("name", "value", "text"),
+        [
+            ("PMI_SIZE", "2", r"started 2 ranks, but MPI sees 1: .*; use the mpirun of the MPI that"),
+            ("SLURM_STEP_NUM_TASKS", "2", r"started 2 ranks, but MPI sees 1: .*; use srun --mpi=pmix or"),
+            ("PMIX_RANK", "1", r"started at least 2 ranks, but MPI sees 1"),
+        ],
+    )
+    def test_a_launcher_of_another_mpi(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str, text: str) -> None:
+        monkeypatch.setattr("hpcfsl.parallel.mpi.MpiCommunicator", SerialCommunicator)
+        monkeypatch.setenv(name, value)
+        with pytest.raises(UserError, match=text):
+            connect()
 
     def test_mpi4py_that_does_not_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PMI_SIZE", "2")

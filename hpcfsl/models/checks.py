@@ -49,7 +49,7 @@ def _random_fault_of(layer: nn.Module) -> str | None:
 
 
 def refuse_parameters(module: nn.Module, section: str) -> None:
-    """Raise ConfigError for parameters that are missing, lazy, frozen, not float32, or not decided by the seed."""
+    """Raise ConfigError for parameters that are missing, lazy, frozen, not finite float32 or not decided by a seed."""
     parameters = list(module.named_parameters())
     if not parameters:
         raise ConfigError(section, type(module).__name__, "has no parameters to train; add a layer that has some")
@@ -60,6 +60,8 @@ def refuse_parameters(module: nn.Module, section: str) -> None:
             raise ConfigError(section, name, f"is {parameter.dtype}; build the model in torch.float32")
         if not parameter.requires_grad:
             raise ConfigError(section, name, "is frozen; make it a buffer, or set requires_grad=True")
+        if not bool(torch.isfinite(parameter).all()):
+            raise ConfigError(section, name, "holds NaN or infinity before any training; start it from finite numbers")
     unset = find_unset(module)
     if unset is not None:
         raise ConfigError(section, unset, "is not set by the seed; set it in its layer's reset_parameters method")

@@ -65,7 +65,7 @@ def describe(error: BaseException) -> str:
     """Return an exception on one line, with what to do about it where that is known."""
     if isinstance(error, SystemExit):
         return f"SystemExit: sys.exit({error.code!r}) in the middle of the run"
-    text = one_line(f"{type(error).__name__}: {error}")
+    text = one_line(f"{type(error).__name__}: {error}").removesuffix(":")
     return text + _OUT_OF_MEMORY if is_out_of_memory(error) else text
 
 
@@ -74,7 +74,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     # torch has no class of its own for the processor's memory.
-    return isinstance(error, RuntimeError) and ("not enough memory" in str(error) or "out of memory" in str(error))
+    said = ("not enough memory", "out of memory", "can't allocate memory")
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in said)
 
 
 def _end_all(folder: RunFolder, communicator: Communicator, watch: Stopwatch, where: str, error: BaseException) -> None:

@@ -20,9 +20,13 @@ from hpcfsl.parallel.packing import Columns, pack, unpack
 
 T = TypeVar("T")
 
-# What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS, and Slurm's
-# srun, which says so only to the tasks of a step, not to a batch script.
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "SLURM_STEP_NUM_TASKS")
+# What a launcher says of the number of ranks it started: Open MPI, MPICH and Intel MPI (Hydra), Cray PALS, MVAPICH, and
+# Slurm's srun, which says so only to the tasks of a step, not to a batch script.
+SRUN = "SLURM_STEP_NUM_TASKS"
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "MV2_COMM_WORLD_SIZE", SRUN)
+# Launchers of the PMIx standard number their ranks, and need not say how many there are.
+PMIX_RANK = "PMIX_RANK"
+_FITTING = {SRUN: "srun --mpi=pmix or --mpi=pmi2, whichever fits, or the mpirun"}
 _LAST_WORDS_SECONDS = 1.0
 _COLUMNS = 1  # tag of packed columns
 
@@ -107,11 +111,17 @@ class MpiCommunicator:
 
 
 def launcher_size() -> int | None:
-    """Return how many ranks a launcher says it started, or None where no launcher did."""
-    for name in LAUNCHER_SIZES:
+    """Return how many ranks a launcher says that it started, the least that it can be; None where no launcher did."""
+    found = _launcher()
+    return None if found is None else found[1]
+
+
+def _launcher() -> tuple[str, int] | None:
+    """Return the variable by which a launcher shows, and how many ranks there are at least."""
+    for name in (*LAUNCHER_SIZES, PMIX_RANK):
         text = os.environ.get(name, "")
         if text.isdigit():
-            return int(text)
+            return name, int(text) + (name == PMIX_RANK)
     return None
 
 
@@ -121,18 +131,21 @@ def connect() -> Communicator:
     Raises:
         UserError: A launcher started N ranks but MPI sees one (it belongs to another MPI), or mpi4py does not load.
     """
-    expected = launcher_size()
-    if expected is None:
+    found = _launcher()
+    # A step of one task, such as the shell that salloc opens, offers MPI no way to start.
+    if found is None or found == (SRUN, 1):
         return SerialCommunicator()
+    name, expected = found
     try:
         world = MpiCommunicator()
     except (ImportError, RuntimeError) as error:
         problem = f"started by an MPI launcher, but mpi4py does not load ({error}): install hpcfsl[run]"
         raise UserError(one_line(problem)) from None
-    if world.size != expected:
+    if world.size < expected or (world.size > expected and name != PMIX_RANK):
+        least = "at least " if name == PMIX_RANK else ""
         raise UserError(
-            f"the launcher started {expected} ranks, but MPI sees {world.size}: mpirun and mpi4py use different MPI "
-            "libraries; use the mpirun of the MPI that `hpcfsl info` names"
+            f"the launcher started {least}{expected} ranks, but MPI sees {world.size}: launcher and mpi4py use "
+            f"different MPI libraries; use {_FITTING.get(name, 'the mpirun')} of the MPI that `hpcfsl info` names"
         )
     return world
 

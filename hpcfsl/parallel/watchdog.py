@@ -34,6 +34,8 @@ from hpcfsl.trace.folder import RunFolder
 
 # Until the configuration is read.
 START_SECONDS = 1800.0
+# Before the first beat can be written, so that it soon is.
+_START_PERIOD = 0.5
 # A rank whose beat does not change over so many of its periods gives no sign of life.
 _SILENT_BEATS = 4
 # The job is over once it has been reported; whatever stands in the way of that gets so long.
@@ -105,7 +107,7 @@ class Watchdog:
             problem = self.look(passed)
             if problem is not None:
                 self._end(problem)
-            looked, period = time.monotonic(), self._period
+            looked, period = time.monotonic(), self._period if self._watch.holds_folder else _START_PERIOD
             if self._over.wait(period):
                 return
             # More would be time in which this process was suspended.
