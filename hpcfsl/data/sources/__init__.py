@@ -6,6 +6,7 @@
 | `fashion-mnist` | an image data set that others use too, or any other of MNIST's family |
 | `npz`, `hdf5` | your own data, as arrays |
 | `python-docstrings` | real text, to predict the next character of: natural clients, no download |
+| `cifar` | CIFAR-10 or CIFAR-100, for image models that a quick data set does not tell apart |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
 
@@ -15,6 +16,7 @@ A source outside this tree subclasses `Source`, and its package names it in the 
 from __future__ import annotations
 
 from hpcfsl.data.sources import (
+    cifar,
     digits,
     fashion_mnist,
     hdf5,
@@ -27,6 +29,7 @@ from hpcfsl.data.sources.base import Source, sources
 
 __all__ = [
     "Source",
+    "cifar",
     "digits",
     "fashion_mnist",
     "hdf5",
