@@ -45,6 +45,8 @@ class Fingerprints:
 
 def fingerprint(updates: NDArray[np.float32], seed: int) -> Fingerprints:
     """Return hashes and sketches of uploads, float32 [clients, params], each row contiguous."""
+    if not len(updates):
+        return Fingerprints(hashes=np.zeros(0, np.uint64), sketches=np.zeros((0, SKETCH_SIZE), np.float32))
     signs = _signs(seed, updates.shape[1])
     if columns.available():
         sums, sketches = columns.fingerprint(updates, signs)

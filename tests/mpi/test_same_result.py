@@ -41,6 +41,15 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "groups": {"number": 6},
         "threat": {"attack": "non-finite", "clients": 2},
     },
+    "faults_and_clock": {
+        "faults": {
+            **{"rule": "random", "dropout_before": 0.1, "dropout_during": 0.1, "dropout_after": 0.1},
+            **{"nan": 0.05, "infinity": 0.05, "huge": 0.05, "coordinates": "one"},
+        },
+        "clock": {"rule": "phones", "jitter": 0.5, "straggler_probability": 0.2, "deadline_seconds": 1.0},
+        "groups": {"number": 5},
+        "threat": FLIP,
+    },
     "text": {
         "data": {"source": "synthetic-text", "symbols": 5, "positions": 6, "samples": 240, "test_samples": 40},
         "model": {"name": "gru-lm", "hidden": 8},
