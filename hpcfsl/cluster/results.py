@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ MEASURES = (
     ("attackers excluded", ("detection", "true_positive_rate"), True),
     ("honest excluded", ("detection", "false_positive_rate"), True),
 )
+
+_FILE_WIDTH = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,12 +110,12 @@ def summaries(rows: Sequence[Row]) -> Iterator[list[str]]:
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """Print the table as wide as the terminal, or as COLUMNS says."""
+    """Print the table as wide as the terminal or COLUMNS; into a file, as wide as it is."""
     headings, *lines = summaries(rows)
     table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for cells in lines:
         table.add_row(*cells)
-    Console(color_system=None).print(table)
+    Console(color_system=None, width=shutil.get_terminal_size((_FILE_WIDTH, 0)).columns).print(table)
 
 
 def problems(rows: Sequence[Row]) -> list[str]:
