@@ -7,6 +7,7 @@
 | `npz`, `hdf5` | your own data, as arrays |
 | `python-docstrings` | real text, to predict the next character of: natural clients, no download |
 | `cifar` | CIFAR-10 or CIFAR-100, for image models that a quick data set does not tell apart |
+| `tff-hdf5` | federated data sets as TensorFlow Federated and FedML store them, with their clients |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
 
@@ -24,6 +25,7 @@ from hpcfsl.data.sources import (
     python_docstrings,
     synthetic,
     synthetic_text,
+    tff_hdf5,
 )
 from hpcfsl.data.sources.base import Source, sources
 
@@ -38,4 +40,5 @@ __all__ = [
     "sources",
     "synthetic",
     "synthetic_text",
+    "tff_hdf5",
 ]

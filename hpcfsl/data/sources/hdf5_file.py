@@ -18,30 +18,30 @@ from numpy.typing import NDArray
 
 from hpcfsl.data.sources.files import check_stored, file_error
 from hpcfsl.data.sources.hdf5_texts import read_variable_texts
-from hpcfsl.errors import DataError
+from hpcfsl.errors import UserError
+
+_DAMAGE = (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, zlib.error)
+"""What h5py raises for a damaged file, besides MemoryError."""
 
 
 @contextlib.contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
     """Open a file for reading; whatever HDF5 raises inside becomes a DataError that names the file."""
+    with hdf5_errors(path, "cannot be read as HDF5"), h5py.File(path, "r", locking=False) as file:
+        yield file  # without locks: they fail on file systems that have none
+
+
+@contextlib.contextmanager
+def hdf5_errors(path: Path, trouble: str) -> Iterator[None]:
+    """Turn whatever HDF5 raises inside into a DataError `file PATH: trouble (reason); get the file again`."""
     try:
-        with h5py.File(path, "r", locking=False) as file:  # locks fail on file systems that have none
-            yield file
-    except DataError:
+        yield
+    except UserError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-        LookupError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        zlib.error,
-    ) as error:
-        raise file_error(path, f"cannot be read as HDF5 ({error}); get the file again") from None
+    except _DAMAGE as error:
+        raise file_error(path, f"{trouble} ({error}); get the file again") from None
     except MemoryError:
-        raise file_error(path, "cannot be read as HDF5 (it claims too much memory); get the file again") from None
+        raise file_error(path, f"{trouble} (it claims too much memory); get the file again") from None
 
 
 def find_group(path: Path, parent: Any, name: str, fix: str) -> Any:

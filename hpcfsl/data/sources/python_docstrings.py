@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
+from hpcfsl.data.sources.characters import ALPHABET, cut_windows, encode
 from hpcfsl.errors import ConfigError, DataError
-
-ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
-"""The characters that are kept, by symbol: newline and printable ASCII."""
 
 _TESTS = {"test", "tests", "idle_test"}
 
@@ -54,8 +50,8 @@ class PythonDocstrings(Source):
             DataError: This Python has no source files of its library.
             ConfigError: No module is long enough.
         """
-        texts = [_encode(text) for text in read_docstrings(Path(sysconfig.get_path("stdlib"))).values()]
-        windows = [_cut(text, self.positions) for text in texts if len(text) > self.positions]
+        texts = [encode(text) for text in read_docstrings(Path(sysconfig.get_path("stdlib"))).values()]
+        windows = [cut_windows(text, self.positions) for text in texts if len(text) > self.positions]
         windows = [each for each in windows if len(each) >= self.min_samples]
         if not windows:
             fix = f"no module has so many samples of {self.positions} characters; lower it or data.positions"
@@ -111,14 +107,3 @@ def _definitions(node: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef | ast
         elif isinstance(child, ast.ClassDef):
             yield child
             yield from _definitions(child)
-
-
-def _encode(text: str) -> NDArray[np.uint8]:
-    """Return the symbols of the characters that are in the alphabet, uint8 [characters]; others are dropped."""
-    symbols = {character: symbol for symbol, character in enumerate(ALPHABET)}
-    return np.array([symbols[character] for character in text if character in symbols], np.uint8)
-
-
-def _cut(symbols: NDArray[np.uint8], positions: int) -> NDArray[np.uint8]:
-    """Return windows [n, positions + 1] of symbols [characters]; the last symbol of one is the first of the next."""
-    return sliding_window_view(symbols, positions + 1)[::positions]
