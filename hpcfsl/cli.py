@@ -188,6 +188,10 @@ def schema(out: Path | None) -> None:
 @click.option("--pair", is_flag=True, help="Ranks against as many runs of one rank each, started together.")
 @click.option("--method", is_flag=True, help="The whole method against plain averaging.")
 @click.option("--layers", is_flag=True, help="The native engine's time for each layer.")
+@click.option("--overheads", is_flag=True, help="The exact sum against float32; trace and checkpoint in a round.")
+@click.option(
+    "--sizes", default="1e4,1e6,1e7,1e8", show_default=True, help="With --overheads: parameters that are summed."
+)
 @click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="Turns of everybody.")
 @click.option("--seconds", type=click.FloatRange(0, 3600), default=4.0, show_default=True, help="Time rounds so long.")
 @click.option("--cohort", type=click.IntRange(min=0), default=0, help="Clients in a round, not the workload's number.")

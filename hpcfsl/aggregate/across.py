@@ -43,7 +43,7 @@ class TargetUpdate:
     """The target update of the global model.
 
     Attributes:
-        update: float64 [params]; float32 where it was summed in that.
+        update: float32 [params].
         factors: Weight of each group in it, float64 [groups]; NaN where the rule has none.
         difference: How far a float32 sum is from the exact one (`hpcfsl.aggregate.plain`); NaN for the exact one.
     """
@@ -120,7 +120,9 @@ class GlobalAggregation(Settings):
         """Collective. Return the sum of factor times row over all ranks, and how far it is from the exact one."""
         rows, factors = [row for row, _ in terms], [factor for _, factor in terms]
         if self.reduction == "exact":
-            exact = exact_weighted_sum(rows, factors, size=size, planned_groups=planned, communicator=communicator)
+            exact = exact_weighted_sum(
+                rows, factors, size=size, planned_groups=planned, communicator=communicator, single=True
+            )
             return exact, math.nan
         total = float32_weighted_sum(rows, factors, size=size, communicator=communicator)
         return total, sampled_difference(total, rows, factors, planned_groups=planned, communicator=communicator)

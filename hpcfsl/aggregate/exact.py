@@ -29,7 +29,7 @@ from hpcfsl.native import columns
 from hpcfsl.parallel.communicator import Communicator
 
 BLOCK = 4096
-PIECE = 1 << 18
+PIECE = 1 << 20
 """Coordinates that are handled together, a whole number of blocks."""
 # Blocks that are smaller than 2**-900 everywhere are rounded to multiples of that scale: far below any float32.
 _LEAST_EXPONENT = -900
@@ -56,7 +56,8 @@ def exact_sum(
         ValueError: On every rank: a term holds NaN or infinity, or there are more terms than planned.
     """
     pairs = [(term.cpu().numpy(), 1.0) for term in terms]
-    return _sum_terms(pairs, size=size, planned=planned_groups, block=block, communicator=communicator)
+    total = np.empty(size)
+    return _sum_terms(pairs, total, planned=planned_groups, block=block, communicator=communicator)
 
 
 def exact_weighted_sum(
@@ -66,6 +67,7 @@ def exact_weighted_sum(
     size: int,
     planned_groups: int,
     communicator: Communicator,
+    single: bool = False,
 ) -> torch.Tensor:
     """Collective. Return `exact_sum` of factor times row, the same bits, without making those terms.
 
@@ -75,20 +77,23 @@ def exact_weighted_sum(
         size: Coordinates.
         planned_groups: As for `exact_sum`.
         communicator: The ranks.
+        single: Return the float64 sum rounded to float32, which is never held as float64 for all coordinates.
 
     Raises:
         ValueError: On every rank: a term is not finite, or there are more terms than planned.
     """
     pairs = [(row.cpu().contiguous().numpy(), float(factor)) for row, factor in zip(rows, factors, strict=True)]
-    return _sum_terms(pairs, size=size, planned=planned_groups, block=BLOCK, communicator=communicator)
+    total = np.empty(size, np.float32 if single else np.float64)
+    return _sum_terms(pairs, total, planned=planned_groups, block=BLOCK, communicator=communicator)
 
 
 def _sum_terms(
-    terms: Sequence[Term], *, size: int, planned: int, block: int, communicator: Communicator
+    terms: Sequence[Term], total: NDArray[Any], *, planned: int, block: int, communicator: Communicator
 ) -> torch.Tensor:
-    """Collective. Return the sum over ranks of factor times vector, float64 [size]."""
+    """Collective. Return the sum over ranks of factor times vector in `total`, float64 or float32 [size]."""
+    size = len(total)
     shifts = _agree_shifts(terms, size=size, planned=planned, block=block, communicator=communicator)
-    total, sums = np.empty(size), np.empty(min(size, PIECE) + 1, np.int64)
+    sums, wide = np.empty(min(size, PIECE) + 1, np.int64), np.empty(min(size, PIECE))
     for first in range(0, size, PIECE):
         piece = slice(first, min(first + PIECE, size))
         scales = shifts[first // block : -(-piece.stop // block)]
@@ -100,8 +105,11 @@ def _sum_terms(
         communicator.sum_in_place(fixed)
         if fixed[-1] > planned:
             raise ValueError(f"an exact sum of {planned} planned terms was given {fixed[-1]}")
-        total[piece] = fixed[:-1]
-        _times_blocks(total[piece], np.ldexp(1.0, -scales), block)
+        floats = wide[: len(fixed) - 1]
+        floats[:] = fixed[:-1]
+        _times_blocks(floats, np.ldexp(1.0, -scales), block)
+        with np.errstate(over="ignore"):  # a sum beyond float32 is infinite, as a step that is not taken
+            total[piece] = floats
     return torch.from_numpy(total)
 
 

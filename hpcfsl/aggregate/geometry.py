@@ -95,7 +95,7 @@ def pair_distances(slices: Slices, anchor: torch.Tensor, communicator: Communica
 
 
 def gather_slices(values: torch.Tensor, communicator: Communicator) -> torch.Tensor:
-    """Collective. Return the whole vector, float64 [size], whose slices the ranks hold."""
+    """Collective. Return the whole vector, [size], whose slices the ranks hold."""
     return torch.from_numpy(np.concatenate(communicator.gather_all(values.numpy())))
 
 

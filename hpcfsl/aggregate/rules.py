@@ -109,5 +109,5 @@ class CoordinateMedian(GlobalAggregation):
     ) -> TargetUpdate:
         """Collective. Return the median of every coordinate; groups have no factors in it."""
         slices = exchange_slices(updates, masses.groups, len(anchor), communicator)
-        median = gather_slices(coordinate_median(slices.rows).double(), communicator)
+        median = gather_slices(coordinate_median(slices.rows), communicator)
         return TargetUpdate(update=median, factors=np.full(len(masses.groups), np.nan))

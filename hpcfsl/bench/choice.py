@@ -22,6 +22,8 @@ from hpcfsl.bench.workloads import Workload
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.parallel.device import device_of_rank
 
+_MOST_PARAMETERS = 1e9
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
@@ -38,6 +40,8 @@ class Choice:
         pair: Whether ranks are compared with independent runs.
         method: Whether the whole method is compared with plain averaging.
         layers: Whether the engine's time for each layer is measured.
+        overheads: Whether the exact sum and the trace are measured.
+        sizes: Parameters of the vectors whose sums over ranks are measured.
         repeats: How often every contender runs.
         seconds: How long rounds are timed in each.
         cohort: Clients in a round; 0 for the workload's own.
@@ -54,17 +58,19 @@ class Choice:
     pair: bool = False
     method: bool = False
     layers: bool = False
+    overheads: bool = False
+    sizes: tuple[int, ...] = ()
     repeats: int = 5
     seconds: float = 4.0
     cohort: int = 0
     overrides: tuple[str, ...] = ()
 
 
-def read_choice(*, ranks: str, pfl_plans: str, variants: tuple[str, ...], **others: Any) -> Choice:
+def read_choice(*, ranks: str, pfl_plans: str, variants: tuple[str, ...], sizes: str, **others: Any) -> Choice:
     """Return what the options of the command line mean.
 
     Raises:
-        UserError: `ranks` or `pfl_plans` are no numbers, or a variant is not written as one.
+        UserError: `ranks`, `sizes` or `pfl_plans` are no numbers, or a variant is not written as one.
     """
     plans = re.findall(r"(?:^|,)([1-9]\d{0,2})x([1-9]\d{0,2})(?=,|$)", pfl_plans)
     if len(plans) != len(pfl_plans.split(",")):
@@ -76,8 +82,17 @@ def read_choice(*, ranks: str, pfl_plans: str, variants: tuple[str, ...], **othe
         ranks=numbers,
         pfl_plans=tuple((int(processes), int(threads)) for processes, threads in plans),
         variants=tuple(parse_variant(text) for text in variants),
+        sizes=_read_sizes(sizes),
         **others,
     )
+
+
+def _read_sizes(text: str) -> tuple[int, ...]:
+    """Return numbers of parameters, written as 10000 or 1e4, with commas between; none for an empty text."""
+    words = [word.strip() for word in text.split(",")] if text else []
+    if any(re.fullmatch(r"[1-9]\d{0,9}(e\d)?", word) is None or float(word) > _MOST_PARAMETERS for word in words):
+        raise UserError(one_line(f"--sizes {text}: write numbers of parameters up to 1e9 with commas, such as 1e4,1e6"))
+    return tuple(int(float(word)) for word in words)
 
 
 def make_request(choice: Choice, workload: Workload) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from hpcfsl.bench.choice import Choice, check_peers, make_request, plan_contenders
 from hpcfsl.bench.layers import measure_layers
 from hpcfsl.bench.method import overhead
+from hpcfsl.bench.overheads import measure_overheads
 from hpcfsl.bench.processes import rank_command, read_energy, run_together
 from hpcfsl.bench.request import Request
 from hpcfsl.bench.tables import print_report, to_markdown
@@ -33,13 +34,29 @@ def bench(choice: Choice, out: Path | None) -> None:
     Raises:
         UserError: Something asked for is not there, or a contender failed.
     """
-    measure = measure_layers_of if choice.layers else measure_method if choice.method else measure_speed
-    report = measure(choice)
+    report = _chosen(choice)(choice)
     if out is not None:
         with folder_errors(out):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_report(report)
+
+
+def _chosen(choice: Choice) -> Callable[[Choice], Row]:
+    wanted = {
+        "--layers": (choice.layers, measure_layers_of),
+        "--method": (choice.method, measure_method),
+        "--overheads": (choice.overheads, measure_overheads_of),
+    }
+    found = {name: measure for name, (asked, measure) in wanted.items() if asked}
+    if len(found) > 1:
+        raise UserError(f"{' and '.join(found)}: choose one of them")
+    return next(iter(found.values()), measure_speed)
+
+
+def measure_overheads_of(choice: Choice) -> Row:
+    """Return the report of what the exact sum and the trace cost."""
+    return _report("overheads", choice, measure_overheads(choice, _say))
 
 
 def measure_speed(choice: Choice) -> Row:
@@ -120,7 +137,7 @@ def _method_result(choice: Choice, request: Request) -> Row:
     }
 
 
-def _report(kind: Literal["speed", "method", "layers"], choice: Choice, results: list[Row]) -> Row:
+def _report(kind: Literal["speed", "method", "layers", "overheads"], choice: Choice, results: list[Row]) -> Row:
     return {
         "format": FORMAT,
         "kind": kind,

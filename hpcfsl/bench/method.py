@@ -38,7 +38,7 @@ def measure(request: Request, communicator: Communicator, out: Path) -> dict[str
     world = build_world(configuration(request, "hardened"), communicator, dataset=dataset)
     # One engine for both: of two, the place in memory makes one a tenth faster than the other.
     world = replace(world, executor=baseline.executor)
-    loop = _open_loop(world, out)
+    loop = open_loop(world, out)
     for _ in range(request.warmup):
         plain()
         loop.one_round()
@@ -46,7 +46,7 @@ def measure(request: Request, communicator: Communicator, out: Path) -> dict[str
     announce(communicator.rank == 0)
     communicator.barrier()
     averaging, method = _alternate(plain, loop.one_round, communicator, request)
-    commit = _commit_seconds(loop, communicator, len(method))
+    commit = commit_seconds(loop, communicator, len(method))
     memory = communicator.gather_root(peak_memory_bytes())
     if communicator.rank != 0:
         return {}
@@ -65,12 +65,13 @@ def overhead(result: dict[str, Any]) -> float:
     return float((sum(result["method_seconds"]) + result["commit_seconds"]) / sum(result["averaging_seconds"]))
 
 
-def _open_loop(world: World, out: Path) -> RoundLoop:
+def open_loop(world: World, out: Path, watch: Stopwatch | None = None) -> RoundLoop:
+    """Collective. Return the loop of a run in a new folder."""
     folder = RunFolder(out)
     if world.communicator.rank == 0:
         folder.create()
     world.communicator.barrier()
-    return RoundLoop(world, folder, None, Stopwatch(), None)
+    return RoundLoop(world, folder, None, watch or Stopwatch(), None)
 
 
 def _alternate(
@@ -81,21 +82,21 @@ def _alternate(
     times: tuple[list[float], list[float]] = ([], [])
     while True:
         for place, action in enumerate((first, second)):
-            times[place].append(_timed(action, communicator))
+            times[place].append(timed(action, communicator))
         late = time.monotonic() - started >= request.seconds
         if communicator.broadcast(late and len(times[0]) >= request.rounds):
             return times
 
 
-def _commit_seconds(loop: RoundLoop, communicator: Communicator, rounds: int) -> float:
+def commit_seconds(loop: RoundLoop, communicator: Communicator, rounds: int) -> float:
     """Collective. Return the seconds of committing that so many rounds before have to answer for."""
-    all_of_them = _timed(loop.commit, communicator)
+    all_of_them = timed(loop.commit, communicator)
     loop.one_round()
-    one = _timed(loop.commit, communicator)
+    one = timed(loop.commit, communicator)
     return max(all_of_them - one, 0.0) + one * rounds / _ROUNDS_OF_A_COMMIT
 
 
-def _timed(action: Callable[[], object], communicator: Communicator) -> float:
+def timed(action: Callable[[], object], communicator: Communicator) -> float:
     """Collective. Return the seconds that an action takes until all ranks are done."""
     started = time.monotonic()
     action()

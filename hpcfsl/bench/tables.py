@@ -17,6 +17,8 @@ _WORDS = ("workload", "contender", "ours", "over", "executor", "layer", "kind")
 HEADS = ("workload", "contender", "clients/s", "range", "GFLOP/s", "of peak", "memory, MB", "ready, s", "J/client")
 RATIO_HEADS = ("workload", "ours", "over", "ratio", "range")
 LAYER_HEADS = ("workload", "layer", "kind", "forward", "backward", "GFLOP/s")
+SUM_HEADS = ("parameters", "ranks", "exact, ms", "float32, ms", "ratio", "range", "memory, ms", "difference")
+SHARE_HEADS = ("workload", "ranks", "round, ms", "record, ms", "commit, ms", "share", "range", "goal")
 METHOD_HEADS = ("workload", "ranks", "executor", "averaging, ms", "method, ms", "ratio", "range", "goal")
 
 
@@ -69,11 +71,52 @@ def layer_rows(result: Row) -> list[tuple[str, ...]]:
     return [*cells, (result["title"], "all", "-", f"{total[0]:.1f}", f"{total[1]:.1f}", "-")]
 
 
+def sum_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of the sums over ranks, a row a size; a ratio is formed inside each repeat."""
+    found = []
+    for row in result["sizes"]:
+        seconds = [1e3 * spread(row[name]).median for name in ("exact_seconds", "float32_seconds")]
+        pairs = zip(row["exact_seconds"], row["float32_seconds"], strict=True)
+        ratio = spread([exact / plain for exact, plain in pairs])
+        memory = [1e3 * row[name] for name in ("exact_memory_seconds", "float32_memory_seconds")]
+        found.append(
+            (
+                f"{row['parameters']:,}",
+                str(result["ranks"]),
+                *map(_short, seconds),
+                f"{ratio.median:.2f}",
+                _range(ratio, 2),
+                " and ".join(map(_short, memory)),
+                f"{row['difference']:.1e}",
+            )
+        )
+    return found
+
+
+def share_rows(result: Row) -> list[tuple[str, ...]]:
+    """Return the cells of one workload's share of trace and checkpoint; times are those of one round."""
+    found, counts = spread(result["share"]), [len(rounds) for rounds in result["round_seconds"]]
+    rounds = spread([second for turn in result["round_seconds"] for second in turn])
+    parts = [
+        spread([seconds / count for seconds, count in zip(result[name], counts, strict=True)])
+        for name in ("record_seconds", "commit_seconds")
+    ]
+    shown = [_short(1e3 * each.median) for each in (rounds, *parts)]
+    percent = f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
+    return [(result["title"], str(result["ranks"]), *shown, f"{100 * found.median:.1f} %", percent, "5 %")]
+
+
 def tables_of(report: Row) -> list[tuple[str, Sequence[str], list[tuple[str, ...]]]]:
     """Return title, heads and cells of every table that a report fills."""
     if report["kind"] == "method":
         cells = [cell for result in report["results"] for cell in method_rows(result)]
         return [("The whole method over plain averaging", METHOD_HEADS, cells)]
+    if report["kind"] == "overheads":
+        parts = {name: [each for each in report["results"] if each["part"] == name] for name in ("sums", "share")}
+        sums = [cell for result in parts["sums"] for cell in sum_rows(result)]
+        shares = [cell for result in parts["share"] for cell in share_rows(result)]
+        both = (("The exact sum over ranks", SUM_HEADS, sums), ("Trace and checkpoint in a round", SHARE_HEADS, shares))
+        return [each for each in both if each[2]]
     if report["kind"] == "layers":
         cells = [cell for result in report["results"] for cell in layer_rows(result)]
         return [("The native engine, microseconds a local step", LAYER_HEADS, cells)]

@@ -162,6 +162,9 @@ SPEED_WORKLOADS = ("mlp", "lenet", "cifar", "gru", "digits")
 METHOD_WORKLOADS = ("digits", "cifar", "lenet", "mlp", "gru")
 """What `--method` measures where no workload is named; the first two have a goal."""
 
+OVERHEAD_WORKLOADS = ("digits", "lenet", "cifar", "mlp")
+"""What `--overheads` measures where no workload is named."""
+
 
 def find_workload(name: str) -> Workload:
     """Return the workload of that name.

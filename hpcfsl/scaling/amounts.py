@@ -124,7 +124,7 @@ def geometry_amounts(work: Workload, cluster: Cluster, options: Options | None =
     sent = 4.0 * work.params * hosted_groups(work, cluster) / cluster.sharing
     moved = network.exchange(sent, cluster) + _objects(8.0 * groups, cluster)
     if work.rule == "median":
-        return moved + Counter({"geometry.element": groups * largest}) + network.gather_all(8.0 * work.params, cluster)
+        return moved + Counter({"geometry.element": groups * largest}) + network.gather_all(4.0 * work.params, cluster)
     pairs = groups * (groups + 1) / 2  # of the groups and the anchor; their exponents are agreed first
     shared = Counter({name: 2 * amount for name, amount in network.allreduce(8.0 * pairs, cluster).items()})
     local = {

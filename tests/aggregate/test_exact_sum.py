@@ -229,6 +229,21 @@ class TestLimits:
         assert alone([np.full(2, 1e-310)], 2, 1).tolist() == [0.0, 0.0]
         np.testing.assert_allclose(alone([np.full(2, 1e300)], 2, 1), [1e300, 1e300])
 
+    def test_rounded_to_float32_at_the_end(self, path: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exact, "PIECE", BLOCK)
+        rows = [term.astype(np.float32) for term in mixed_terms(2, 3, 2 * BLOCK + 5)]
+        rows[0][:2] = rows[1][:2] = TOP, -TOP  # together beyond float32
+        rounded = exact_weighted_sum(
+            [torch.from_numpy(row) for row in rows],
+            [1.0, 1.0, -0.3],
+            size=len(rows[0]),
+            planned_groups=4,
+            communicator=SerialCommunicator(),
+            single=True,
+        )
+        assert as_bits(rounded) == as_bits(weighted(rows, [1.0, 1.0, -0.3], 4).float())
+        assert rounded[:2].tolist() == [np.inf, -np.inf]
+
     def test_denormal_rows_of_float32_are_kept(self, path: None) -> None:
         row = np.array([1e-45, -1e-42, 0.0], np.float32)
         assert weighted([row, row], [1.0, 1.0], 3).tolist() == (2 * row.astype(float)).tolist()

@@ -9,9 +9,12 @@ import pytest
 from click.testing import CliRunner, Result
 from support.mpirun import find_mpirun
 
+from hpcfsl.bench import reductions
 from hpcfsl.bench.method import measure as measure_method
 from hpcfsl.bench.method import overhead
 from hpcfsl.bench.request import Request
+from hpcfsl.bench.shares import measure as measure_share
+from hpcfsl.bench.shares import share
 from hpcfsl.bench.tables import to_markdown
 from hpcfsl.bench.worker import measure
 from hpcfsl.cli import main
@@ -92,6 +95,49 @@ def test_the_method_beside_averaging(tmp_path: Path) -> None:
     assert "The whole method over plain averaging" in done.stdout
 
 
+@pytest.mark.mpi
+@pytest.mark.skipif(find_mpirun() is None, reason="there is no mpirun")
+def test_what_the_exact_sum_and_the_trace_cost(tmp_path: Path) -> None:
+    out = tmp_path / "overheads.json"
+    done = call("--overheads", *QUICK, "--sizes", "1e3,5000", "--ranks", "2", "--json", out)
+    assert done.exit_code == 0, done.output
+    report = json.loads(out.read_text())
+    sums, written = report["results"]
+    assert (report["kind"], sums["ranks"], [row["parameters"] for row in sums["sizes"]]) == (
+        "overheads",
+        2,
+        [1000, 5000],
+    )
+    for row in sums["sizes"]:
+        assert len(row["exact_seconds"]) == len(row["float32_seconds"]) == 1
+        assert 0 < row["difference"] < 1e-6
+    assert (written["workload"], written["ranks"], len(written["round_seconds"][0])) == ("mlp", 2, 3)
+    assert 0 < written["share"][0] < 1
+    shown = call("--markdown", out).stdout
+    assert shown == to_markdown([report])
+    assert "| 1,000 | 2 |" in shown
+    assert "| MLP 64-32-10 | 2 |" in shown
+    assert "Trace and checkpoint in a round" in done.stdout
+
+
+def test_the_share_of_the_trace_in_this_process(tmp_path: Path) -> None:
+    request = Request(workload="mlp", cohort=8, seconds=0.0, rounds=2, warmup=1)
+    result = measure_share(request, SerialCommunicator(), tmp_path / "run")
+    assert len(result["round_seconds"]) == 2
+    assert 0 < result["record_seconds"] < sum(result["round_seconds"])
+    written = result["record_seconds"] + result["commit_seconds"]
+    assert share(result) == pytest.approx(written / (sum(result["round_seconds"]) + result["commit_seconds"]))
+
+
+def test_sums_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reductions, "_COPIED", 1000)
+    result = reductions.measure([10, 9000], 2, SerialCommunicator())
+    assert [len(row["exact_seconds"]) for row in result["sizes"]] == [2, 2]
+    # One rank has nothing to add: the exact sum is the row itself, and so is the other.
+    assert [row["difference"] for row in result["sizes"]] == [0.0, 0.0]
+    assert result["sizes"][1]["exact_memory_seconds"] == 9000 * 12 / result["bytes_per_second"]
+
+
 def test_the_worker_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:
     request = Request(workload="digits", cohort=8, seconds=0.0, rounds=2, warmup=1)
     result = measure(request, SerialCommunicator())
@@ -125,6 +171,9 @@ def test_the_method_is_recorded_and_committed(tmp_path: Path) -> None:
         (("--workload", "mlp", "--set", "training.executor=fast"), "training.executor = 'fast'"),
         (("--markdown", "/no/file.json"), "cannot read the results /no/file.json"),
         (("some.json",), "some.json: files of results go with --markdown"),
+        (("--overheads", "--sizes", "1e4,x"), "--sizes 1e4,x: write numbers of parameters"),
+        (("--overheads", "--sizes", "9e9"), "--sizes 9e9: write numbers of parameters"),
+        (("--overheads", "--method"), "--method and --overheads: choose one of them"),
     ],
 )
 def test_mistakes_are_one_line(options: tuple[str, ...], text: str) -> None:
