@@ -20,7 +20,7 @@ from hpcfsl.cli import main
 from hpcfsl.config import load_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("method", "configuration", "running", "extending", "architecture", "scaling")
+PAGES = ("method", "configuration", "running", "extending", "architecture", "scaling", "clusters")
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
