@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.errors import RunFolderError, one_line
 from hpcfsl.trace.files import CommittedFile, verify_files
-from hpcfsl.trace.folder import RunFolder, folder_errors, sync_directory, write_atomic
+from hpcfsl.trace.folder import TEMPORARY, RunFolder, folder_errors, sync_directory, write_atomic
 from hpcfsl.trace.hdf5 import (
     DamagedFileError,
     build,
@@ -194,9 +194,10 @@ def discard_uncommitted(folder: RunFolder, loaded: LoadedCheckpoint | None) -> l
         rounds = set(map(_round_of, older)) - {loaded.checkpoint.next_round}
         kept |= older | {path for path in list_shards(folder) if round_of_shard(path.name) in rounds}
     deleted: list[str] = []
-    for part in (folder.trace, folder.updates, folder.checkpoints):
+    for part in (folder.path, folder.trace, folder.updates, folder.checkpoints):
+        pattern = f"*{TEMPORARY}" if part == folder.path else "*"
         with folder_errors(part):
-            found = sorted(path for path in part.glob("*") if path not in kept and not path.is_dir())
+            found = sorted(path for path in part.glob(pattern) if path not in kept and not path.is_dir())
             for path in found:
                 path.unlink()
             if found:

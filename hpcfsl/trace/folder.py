@@ -79,8 +79,10 @@ class RunFolder:
 
     def add_progress(self, line: str) -> None:
         """Append one line to the progress file."""
-        with folder_errors(self.progress), self.progress.open("a", encoding="utf-8") as stream:
-            stream.write(one_line(line) + "\n")
+        with folder_errors(self.progress), self.progress.open("ab+") as stream:
+            # What a full disk cut off stays a line of its own, so that it spoils no other.
+            torn = stream.tell() > 0 and os.pread(stream.fileno(), 1, stream.tell() - 1) != b"\n"
+            stream.write(b"\n" * torn + one_line(line).encode() + b"\n")
 
     def is_locked(self) -> bool:
         """Return whether a process holds the lock."""
@@ -121,7 +123,8 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview) -> None:
     Raises:
         RunFolderError: The folder cannot be written or the disk is full.
     """
-    temporary = path.with_name(path.name + TEMPORARY)
+    # A name of this process: ranks outlive a killed launcher by a moment, in which the next start may write the same.
+    temporary = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}{TEMPORARY}")
     with folder_errors(path):
         try:
             with temporary.open("wb") as stream:
