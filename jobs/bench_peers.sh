@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The whole benchmark table: this program beside pfl and Flower on the same work, ranks beside independent runs, the cost of
-# the method, memory. Makes an environment for each peer the first time, and leaves JSON and a Markdown table in runs/bench.
+# the method, of the exact sum and of the trace, memory. Makes an environment for each peer the first time, and leaves JSON
+# and a Markdown table in runs/bench.
 # Usage: bash jobs/bench_peers.sh [REPEATS [SECONDS]]    (default 5 repeats of 4 s: two hours on two cores; nothing else may run)
 # Measured again where the JSON is missing: delete runs/bench to start anew. `bash jobs/bench_peers.sh 1 0.5` tries it out.
 set -euo pipefail
@@ -45,7 +46,8 @@ for workload in mlp lenet cifar gru; do measure "$workload" --workload "$workloa
 measure digits --workload digits
 for workload in mlp lenet cifar gru; do measure "pair-$workload" --workload "$workload" --pair; done
 measure method --method
+measure overheads --overheads --ranks 2
 measure memory --workload lenet-10000 --workload population-20m --ranks 2
 
-hpcfsl bench --markdown "$folder"/{mlp,lenet,cifar,gru,digits,pair-mlp,pair-lenet,pair-cifar,pair-gru,method,memory}.json |
+hpcfsl bench --markdown "$folder"/{mlp,lenet,cifar,gru,digits,pair-mlp,pair-lenet,pair-cifar,pair-gru,method,overheads,memory}.json |
     tee "$folder/table.md"
