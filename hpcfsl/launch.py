@@ -61,7 +61,8 @@ def describe_machine() -> dict[str, str]:
         import torch
 
         count = torch.cuda.device_count()
-        found["devices"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "cpu"
+        each = (f"cuda:{i} {torch.cuda.get_device_name(i)} (for rank {i} of this node)" for i in range(count))
+        found["devices"] = ", ".join(each) or "cpu"
     except ImportError:
         found["devices"] = "torch is not installed: pip install 'hpcfsl[run]'"
     found["kernels"] = _describe_kernels()

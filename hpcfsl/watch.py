@@ -109,5 +109,5 @@ def _duration(seconds: float) -> str:
 
 
 def _failure(failure: dict[str, Any]) -> str:
-    where = f"rank {failure.get('rank')}, phase {failure.get('phase')}"
-    return f"{where}: {failure.get('type')}: {failure['failure']}"
+    where = [f"{name} {failure[name]}" for name in ("rank", "phase", "round", "group") if failure.get(name) is not None]
+    return f"{', '.join(where)}: {failure.get('type')}: {failure['failure']}"

@@ -15,6 +15,8 @@ def record_failure(
 ) -> str | None:
     """Add a failure to `progress.jsonl` and set the status, if the folder is this run's; return what went wrong.
 
+    A job that does not hold the folder says nothing of a run that is finished, or that another job runs.
+
     Args:
         folder: The run folder.
         rank: The rank that failed.
@@ -33,16 +35,12 @@ def record_failure(
         "group": watch.group,
     }
     try:
-        if _is_ours(folder, watch):
+        finished = folder.status() == "finished"
+        if watch.holds_folder or (not finished and folder.config.exists() and not folder.is_locked()):
             folder.add_progress(json.dumps(record))
-            folder.set_status(status)
+            # What fails after the last commit takes nothing back.
+            if not finished:
+                folder.set_status(status)
     except (OSError, UserError) as problem:
         return one_line(str(problem))
     return None
-
-
-def _is_ours(folder: RunFolder, watch: Stopwatch) -> bool:
-    """Return whether the run may be said to have failed: not one that is finished, nor one that another job runs."""
-    if not watch.holds_folder and (not folder.config.exists() or folder.is_locked()):
-        return False
-    return folder.status() != "finished"

@@ -6,7 +6,9 @@ only ever carry what another rank of the same program made.
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PALS_SIZE", "MV2_COMM_WOR
 PMIX_RANK = "PMIX_RANK"
 _FITTING = {SRUN: "srun --mpi=pmix or --mpi=pmi2, whichever fits, or the mpirun"}
 _LAST_WORDS_SECONDS = 1.0
+_MEETING_SECONDS = 1800.0
 _COLUMNS = 1  # tag of packed columns
 
 
@@ -136,11 +139,15 @@ def connect() -> Communicator:
     if found is None or found == (SRUN, 1):
         return SerialCommunicator()
     name, expected = found
+    # Before the ranks have met nobody can say which of them is missing.
+    faulthandler.dump_traceback_later(_MEETING_SECONDS, exit=True, file=sys.__stderr__ or 2)
     try:
         world = MpiCommunicator()
     except (ImportError, RuntimeError) as error:
         problem = f"started by an MPI launcher, but mpi4py does not load ({error}): install hpcfsl[run]"
         raise UserError(one_line(problem)) from None
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     if world.size < expected or (world.size > expected and name != PMIX_RANK):
         least = "at least " if name == PMIX_RANK else ""
         raise UserError(
