@@ -6,6 +6,7 @@ preset, and checks what spans several of them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tomllib
@@ -223,24 +224,36 @@ def json_schema() -> dict[str, Any]:
 
 
 def result_settings(config: Config) -> str:
-    """Return, as canonical JSON, the settings that bear on a run's bits; the number of rounds is not among them."""
+    """Return, as canonical JSON, the settings that bear on a run's bits; the number of rounds is not among them.
+
+    A table of executors counts by its content, not by its name.
+    """
     kept = {
         name: {key: value for key, value in table.items() if bears_on(type(getattr(config, name)), key) == "result"}
         for name, table in config.tree().items()
     }
     del kept["run"]["rounds"]
+    table = Path(config.training.table)
+    if config.training.table and table.is_file():
+        kept["training"]["table"] = "content " + hashlib.sha256(table.read_bytes()).hexdigest()[:16]
     return json.dumps(kept, sort_keys=True, separators=(",", ":"))
 
 
 def changed_settings(before: str, after: str) -> list[str]:
-    """Return the dotted keys in which two texts of `result_settings` differ."""
-    old, new = json.loads(before), json.loads(after)
-    return sorted(
-        f"{section}.{key}"
-        for section in {*old, *new}
-        for key in {*old.get(section, {}), *new.get(section, {})}
-        if old.get(section, {}).get(key) != new.get(section, {}).get(key)
+    """Return the dotted keys in which two texts of `result_settings` differ, each with both values."""
+    old, new = (
+        {(s, k): v for s, table in json.loads(text).items() for k, v in table.items()} for text in (before, after)
     )
+    absent = object()
+    return [
+        f"{section}.{key} ({_shown(old, (section, key))}, not {_shown(new, (section, key))})"
+        for section, key in sorted({*old, *new})
+        if old.get((section, key), absent) != new.get((section, key), absent)
+    ]
+
+
+def _shown(values: Mapping[tuple[str, str], Any], key: tuple[str, str]) -> str:
+    return shorten(values[key]) if key in values else "absent"
 
 
 def _parse_section(name: str, table: Any, defaults: Mapping[str, Any]) -> Settings:

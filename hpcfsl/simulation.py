@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,9 @@ def simulate(
         # Root alone reads and checks the files: a thousand ranks would read every committed byte a thousand times.
         loaded = agree(communicator, lambda: _load(config, folder) if communicator.rank == 0 else None)
         loaded = communicator.broadcast(loaded)
+        if loaded is not None and communicator.rank == 0:
+            for text in loaded.warnings:
+                print(f"hpcfsl: warning: {text}", file=sys.stderr)
         if loaded is not None and loaded.checkpoint.next_round >= config.run.rounds:
             agree(communicator, lambda: _set_status(folder, communicator, "finished"))
             return "finished"

@@ -64,7 +64,7 @@ class TestRun:
         result = call("run", config, "--out", tmp_path / "run", "--set", "run.seed=1")
         assert result.exit_code == 2
         assert result.stderr.startswith("hpcfsl: ")
-        assert "was started with other values of run.seed" in result.stderr
+        assert "was started with other values of run.seed (" in result.stderr
 
     def test_what_click_refuses_exits_with_2_as_well(self, config: Path) -> None:
         assert call("run", config).exit_code == 2

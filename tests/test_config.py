@@ -219,10 +219,10 @@ class TestResultSettings:
         before = result_settings(resolve({}))
         after = resolve({"run": {"seed": 1}, "threshold": {"rule": "none", "scope": "pooled"}})
         assert changed_settings(before, result_settings(after)) == [
-            "run.seed",
-            "threshold.floor",
-            "threshold.k",
-            "threshold.rule",
+            "run.seed (0, not 1)",
+            "threshold.floor (0.05, not absent)",
+            "threshold.k (3.0, not absent)",
+            "threshold.rule ('mad', not 'none')",
         ]
         assert changed_settings(before, before) == []
 

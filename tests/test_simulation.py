@@ -325,7 +325,7 @@ class TestContinuing:
 
     def test_changed_settings_are_named(self, run: Runner) -> None:
         run()
-        with pytest.raises(UserError, match=r"started with other values of run\.seed, training\.learning_rate;"):
+        with pytest.raises(UserError, match=r"of run\.seed \(0, not 5\), training\.learning_rate \(0\.1, not 0\.2\);"):
             run(run={"seed": 5, "rounds": 4}, training={"learning_rate": 0.2})
         assert hpcfsl.open(self.folder).status == "finished"
 

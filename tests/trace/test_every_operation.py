@@ -1,6 +1,6 @@
 """A crash between any two operations on files, of a run that commits three times: the same command continues it.
 
-Two kinds of crash. The process is killed: all that it did is there, all that it did not is not. The power goes: what was
+Two kinds of crash. The process is killed: what it did is there, what it did not is not. The power goes: what was
 not synced is not there either, bytes of files and names in directories. Every operation of the whole run is tried.
 """
 
