@@ -8,6 +8,8 @@
 | `python-docstrings` | real text, to predict the next character of: natural clients, no download |
 | `cifar` | CIFAR-10 or CIFAR-100, for image models that a quick data set does not tell apart |
 | `tff-hdf5` | federated data sets as TensorFlow Federated and FedML store them, with their clients |
+| `leaf-json` | federated data sets as LEAF stores them, with their users |
+| `wav` | spoken words from a folder of recordings, speakers as clients |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
 
@@ -21,11 +23,13 @@ from hpcfsl.data.sources import (
     digits,
     fashion_mnist,
     hdf5,
+    leaf_json,
     npz,
     python_docstrings,
     synthetic,
     synthetic_text,
     tff_hdf5,
+    wav,
 )
 from hpcfsl.data.sources.base import Source, sources
 
@@ -35,10 +39,12 @@ __all__ = [
     "digits",
     "fashion_mnist",
     "hdf5",
+    "leaf_json",
     "npz",
     "python_docstrings",
     "sources",
     "synthetic",
     "synthetic_text",
     "tff_hdf5",
+    "wav",
 ]

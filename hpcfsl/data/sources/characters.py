@@ -21,8 +21,9 @@ _SYMBOLS[[ord(character) for character in ALPHABET]] = np.arange(len(ALPHABET))
 
 def encode(text: str) -> NDArray[np.uint8]:
     """Return the symbols of the characters that are in the alphabet, uint8 [characters]; others are dropped."""
-    symbols: NDArray[np.uint8] = _SYMBOLS[np.frombuffer(text.encode("ascii", "ignore"), np.uint8)]
-    return symbols[symbols != _UNKNOWN]
+    symbols = _SYMBOLS[np.frombuffer(text.encode("ascii", "ignore"), np.uint8)]
+    kept: NDArray[np.uint8] = symbols[symbols != _UNKNOWN]
+    return kept
 
 
 def cut_windows(symbols: NDArray[np.uint8], positions: int) -> NDArray[np.uint8]:
