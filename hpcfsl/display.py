@@ -98,7 +98,12 @@ def print_summary(run: Run) -> None:
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
-    for name, value in (*_metric_rows(tree), *_detection_rows(run, tree["detection"]), *_cost_rows(tree)):
+    for name, value in (
+        *_metric_rows(tree),
+        *_detection_rows(run, tree["detection"]),
+        *_fault_rows(tree),
+        *_cost_rows(tree),
+    ):
         table.add_row(name, value)
     Console(width=_width(), color_system=None, force_terminal=False).print(table)
 
@@ -135,6 +140,11 @@ def _most_excluded(run: Run) -> list[tuple[int, int, str]]:
     return [(int(found[i]), int(counts[i]), "attacker" if int(found[i]) in bad else "honest") for i in order]
 
 
+def _fault_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if tree["faults"]:
+        yield "faults", ", ".join(f"{name} {count} x" for name, count in tree["faults"].items())
+
+
 def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     totals = ("up", "down")
     counts = tree["bytes"]
@@ -143,6 +153,8 @@ def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
     seconds = tree["seconds"]
     phases = ", ".join(f"{name} {value:.1f}" for name, value in seconds["by_phase"].items() if value >= 0.05)
     yield "seconds", f"{seconds['total']:.1f} on {tree['ranks']['count']} ranks ({phases})"
+    if tree["virtual_seconds"] is not None:
+        yield "virtual time", f"{tree['virtual_seconds']:.4g} s on the simulated clock"
     if "executor" in tree["provenance"]:
         yield "executor", tree["provenance"]["executor"]
 

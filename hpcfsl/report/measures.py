@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hpcfsl.trace.schema import find_column
 
 _STATUS = find_column("participation", "status").flags
+_LOST = _STATUS.index("lost")
 _OUT = [_STATUS.index("excluded"), _STATUS.index("non-finite")]
 
 
@@ -41,6 +42,11 @@ class Rates:
 def excluded(status: NDArray[np.int8]) -> NDArray[np.bool_]:
     """Return which updates were left out for what they are, [rows]."""
     return np.isin(status, _OUT)
+
+
+def arrived(status: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Return which uploads reached their group in time, [rows]."""
+    return np.asarray(status != _LOST)
 
 
 def rates(attacker: NDArray[Any], out: NDArray[np.bool_]) -> Rates:

@@ -30,7 +30,7 @@ def section(views: list[View]) -> Section:
 
 
 def _sizes(view: View) -> Sizes:
-    tables = {"participation": view.participation, "groups": view.groups}
+    tables = {"participation": view.everybody, "groups": view.groups}
     return {(direction, kind): int(tables[table][column].sum()) for direction, kind, table, column in _KINDS}
 
 

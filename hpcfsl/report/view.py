@@ -12,14 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcfsl.report.measures import excluded, rows_by_round
+from hpcfsl.report.measures import arrived, excluded, rows_by_round
 from hpcfsl.trace.reader import Run
 from hpcfsl.trace.schema import TABLES
 
 Columns = dict[str, NDArray[Any]]
 
 _PARTICIPATION = (
-    *("round", "client", "credit_score", "threshold", "scaling", "weight", "coefficient", "status", "attacker"),
+    *(
+        "round",
+        "client",
+        "credit_score",
+        "threshold",
+        "scaling",
+        "weight",
+        "coefficient",
+        "status",
+        "attacker",
+        "fault",
+    ),
     *(column.name for column in TABLES["participation"] if column.units == "byte"),
 )
 
@@ -46,10 +57,16 @@ class View:
         return self.run.table("rounds")
 
     @cached_property
-    def participation(self) -> Columns:
+    def everybody(self) -> Columns:
         """What a page shows of the table `participation`, and `excluded`, [rows]."""
         columns = self._columns("participation", _PARTICIPATION)
         return {**columns, "excluded": excluded(columns["status"])}
+
+    @cached_property
+    def participation(self) -> Columns:
+        """The rows of `everybody` whose upload arrived, [rows]."""
+        here = arrived(self.everybody["status"])
+        return {name: values[here] for name, values in self.everybody.items()}
 
     @cached_property
     def client_rows(self) -> list[slice]:

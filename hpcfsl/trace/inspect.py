@@ -52,6 +52,8 @@ def metrics(run: Run) -> dict[str, Any]:
             "final": _final(rounds),
             "best_test_accuracy": _best(rounds["test_accuracy"]),
             "detection": _detection(run),
+            "faults": _faults(run),
+            "virtual_seconds": float(rounds["virtual_time"][-1]) if len(rounds["virtual_time"]) else None,
         }
     )
     return found
@@ -85,12 +87,13 @@ def _best(accuracy: NDArray[Any]) -> float | None:
 
 
 def _detection(run: Run) -> dict[str, Any]:
-    """Count client rounds by truth and outcome; `excluded` includes updates that were not finite."""
+    """Count uploads that arrived by truth and outcome; `excluded` includes updates that were not finite."""
     excluded, attackers = np.zeros(2, np.int64), np.zeros(2, np.int64)
     flags = run.labels("participation", "status")
     out = [flags.index("excluded"), flags.index("non-finite")]
     for part in run.segments("participation", ("status", "attacker")):
-        attackers += np.bincount(part["attacker"], minlength=2)
+        arrived = part["status"] != flags.index("lost")
+        attackers += np.bincount(part["attacker"][arrived], minlength=2)
         excluded += np.bincount(part["attacker"][np.isin(part["status"], out)], minlength=2)
     return {
         "attackers": int(attackers[1]),
@@ -100,6 +103,13 @@ def _detection(run: Run) -> dict[str, Any]:
         "true_positive_rate": float(excluded[1] / attackers[1]) if attackers[1] else None,
         "false_positive_rate": float(excluded[0] / attackers[0]) if attackers[0] else None,
     }
+
+
+def _faults(run: Run) -> dict[str, int]:
+    """Return how often each fault happened, those that did."""
+    names = run.labels("participation", "fault")
+    counts = np.bincount(run.column("participation", "fault"), minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count and name != "none"}
 
 
 def _bytes(run: Run) -> dict[str, int]:
