@@ -32,6 +32,7 @@ from hpcfsl.defense.weighting.normalisation import Normalisation, normalisations
 from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.faults import Faults, faults
 from hpcfsl.models import Model, models
+from hpcfsl.parallel.placement import Placement
 from hpcfsl.presets import PRESETS
 from hpcfsl.privacy import Perturbation, perturbations
 from hpcfsl.settings import Registry, Settings, bears_on, execution, parse, record, suggest
@@ -63,6 +64,9 @@ class RunSettings(Settings):
     hold_mib: float = execution(1024.0, ge=0)
     """Uploads that a rank holds in memory while they wait for all groups' scores (`threshold.scope = "pooled"`); more
     of them wait in a scratch file in the folder that TMPDIR names, else in the run folder."""
+    placement: Placement = execution("longest-first")
+    """Which rank trains which group: `longest-first` spreads the predicted work evenly, `rotating` deals the groups out
+    in turn, to other ranks each round."""
     share_data: bool = execution(True)
     """The ranks of a node hold the data once, together; if false, each rank loads a copy of its own."""
     deadline_seconds: float = execution(1800.0, gt=0)

@@ -21,7 +21,7 @@ from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum,
 from hpcfsl.holding import MIB, HeldGroup, Holding
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.homes import fetch_clients, send_home
-from hpcfsl.parallel.placement import place_groups
+from hpcfsl.parallel.placement import place
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
@@ -137,7 +137,7 @@ def plan_round(world: World, round: int) -> Plan:
     samples = world.population.train_counts(clients)
     groups = tuple(config.groups.divide(clients, samples=samples, seed=config.run.seed, round=round))
     costs = np.array([int(samples[np.searchsorted(clients, members)].sum()) for members in groups], np.int64)
-    return Plan(groups=groups, ranks=place_groups(costs, world.communicator.size))
+    return Plan(groups=groups, ranks=place(config.run.placement, costs, world.communicator.size, round))
 
 
 def _train_and_score(

@@ -2,6 +2,8 @@
 # What the job scripts share: environments, packages of the system, and starting ranks. Source it; it runs nothing.
 #
 #   make_environment FOLDER EXTRAS   a virtual environment with hpcfsl[EXTRAS], made or brought up to date
+#   make_mpich BASE FOLDER           a second one that sees all of BASE and has MPICH's library and launcher
+#   make_system_mpi BASE FOLDER      the same with the distribution's MPI, and mpi4py compiled for it
 #   run_ranks N COMMAND...           COMMAND as N ranks of MPI on this machine
 #   install_packages NAME...         Debian or Ubuntu packages, where root or sudo may
 #
@@ -87,21 +89,76 @@ make_environment() {
     export PATH
 }
 
+# make_beside BASE FOLDER: an environment of some kilobytes that sees everything in BASE; what it has itself comes first.
+# mpi4py's wheel looks for an MPI in the environment that it runs in, so another MPI needs another environment: two
+# wheels of MPI in one would overwrite each other's mpirun.
+make_beside() {
+    "$1/bin/python" -m venv --clear --without-pip "$2"
+    "$2/bin/python" - "$1" <<'EOF'
+import pathlib, subprocess, sys, sysconfig
+
+code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+base = subprocess.run([sys.argv[1] + "/bin/python", "-c", code], capture_output=True, text=True, check=True).stdout
+# addsitedir: unlike a plain path it also reads the .pth files there, one of which leads to hpcfsl.
+line = f"import site; site.addsitedir({base.strip()!r})\n"
+pathlib.Path(sysconfig.get_path("purelib"), "beside.pth").write_text(line)
+EOF
+}
+
+# beside_is_made BASE FOLDER: whether FOLDER was made beside this Python.
+beside_is_made() {
+    [ "$(cat "$2/installed" 2>/dev/null)" = "$("$1/bin/python" -VV) $(sha256sum <constraints.txt)" ] && [ -x "$2/bin/mpirun" ]
+}
+
+mark_beside() {
+    printf '%s\n' "$("$1/bin/python" -VV) $(sha256sum <constraints.txt)" >"$2/installed"
+}
+
+# make_mpich BASE FOLDER: MPICH beside BASE. Run its mpirun with its python.
+make_mpich() {
+    beside_is_made "$1" "$2" && return
+    say "installing MPICH into $2"
+    make_beside "$1" "$2" &&
+        "$1/bin/python" -m pip --python "$2/bin/python" install --quiet --disable-pip-version-check -c constraints.txt mpich &&
+        mark_beside "$1" "$2"
+}
+
+# make_system_mpi BASE FOLDER: Debian's or Ubuntu's Open MPI beside BASE; return 1 where it cannot be installed.
+make_system_mpi() {
+    beside_is_made "$1" "$2" && return
+    command -v mpicc.openmpi >/dev/null || install_packages libopenmpi-dev openmpi-bin || return 1
+    say "compiling mpi4py for the system's Open MPI into $2 (half a minute)"
+    make_beside "$1" "$2" || return 1
+    # Not optimised, which saves most of the time: mpi4py only hands pointers over.
+    CFLAGS=-O0 MPICC=$(command -v mpicc.openmpi) "$1/bin/python" -m pip --python "$2/bin/python" install --quiet \
+        --disable-pip-version-check --no-binary mpi4py --no-cache-dir --no-deps --ignore-installed \
+        "mpi4py==$("$1/bin/python" -c 'from importlib.metadata import version; print(version("mpi4py"))')" || return 1
+    # Not a link: Open MPI looks for its own files beside the path by which it is called.
+    printf '#!/bin/sh\nexec %s "$@"\n' "$(command -v mpirun.openmpi)" >"$2/bin/mpirun"
+    chmod +x "$2/bin/mpirun"
+    mark_beside "$1" "$2"
+}
+
 # Settings that Open MPI reads from the environment and other libraries ignore, for ranks that all run on this machine.
 open_mpi_on_one_node() {
-    # Shared memory only: looking for network hardware costs each start one second. tcp is what is left for odd set-ups.
-    export OMPI_MCA_pml="${OMPI_MCA_pml:-ob1}" OMPI_MCA_btl="${OMPI_MCA_btl:-self,sm,tcp}"
+    # Shared memory and tcp only: looking for network hardware costs each start one second. The others are left out
+    # instead of those two named, because Open MPI 4 and 5 call shared memory differently.
+    export OMPI_MCA_pml="${OMPI_MCA_pml:-ob1}" OMPI_MCA_btl="${OMPI_MCA_btl:-^ofi,uct}"
 }
 
 # run_ranks N COMMAND...: start N ranks on this machine with the mpirun of the PATH, whichever MPI it belongs to.
 run_ranks() {
     local ranks=$1 flags=()
     shift
-    if [[ $(mpirun --version 2>/dev/null) == *"Open MPI"* ]]; then
+    if [[ $(mpirun --version 2>/dev/null) == *@("Open MPI"|OpenRTE)* ]]; then
         open_mpi_on_one_node
         flags=(--bind-to none) # its default binds the ranks of every run to the same first cores
         [ "$(id -u)" -ne 0 ] || flags+=(--allow-run-as-root)
         [ "$ranks" -le "$(num_cores)" ] || flags+=(--oversubscribe)
+    elif [ "$ranks" -gt "$(num_cores)" ]; then
+        # MPICH's waiting ranks keep their core unless told to give it away; where each has one, that costs half a
+        # millisecond a collective and brings nothing.
+        export MPIR_CVAR_ENABLE_HEAVY_YIELD="${MPIR_CVAR_ENABLE_HEAVY_YIELD:-1}"
     fi
     tell_of_terminal
     mpirun -n "$ranks" "${flags[@]}" "$@"

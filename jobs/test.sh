@@ -41,6 +41,13 @@ floors() {
 need_tools
 make_environment .venv-test run,data,openmpi,report,analysis,dev
 open_mpi_on_one_node
+make_mpich .venv-test .venv-test-mpich
+export HPCFSL_TEST_MPICH="$PWD/.venv-test-mpich"
+if make_system_mpi .venv-test .venv-test-system-mpi; then
+    export HPCFSL_TEST_SYSTEM_MPI="$PWD/.venv-test-system-mpi"
+elif [ "${CI:-}" = true ]; then fail "no MPI of the distribution, and none could be installed"; else
+    say "no MPI of the distribution, and none could be installed: ITS TESTS ARE SKIPPED"
+fi
 # Tests start mpirun themselves, up to 8 ranks on however few cores there are.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
 summary=$(mktemp)

@@ -91,7 +91,7 @@ def rank_command(ranks: int, arguments: tuple[str, ...]) -> Command:
         flags = ("--bind-to", "none")
         flags += ("--allow-run-as-root",) if os.geteuid() == 0 else ()
         flags += ("--oversubscribe",) if ranks > num_cores() else ()
-        environment = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "self,sm,tcp"}
+        environment = {"OMPI_MCA_pml": "ob1", "OMPI_MCA_btl": "^ofi,uct"}
     return Command(argv=(mpirun, "-n", str(ranks), *flags, *program), environment=environment)
 
 

@@ -33,7 +33,7 @@ class TestCommand:
         launcher.setattr(processes, "_is_open_mpi", lambda mpirun: True)
         command = rank_command(2, ("-m", "somewhere"))
         assert command.argv == ("/opt/mpirun", "-n", "2", "--bind-to", "none", sys.executable, "-m", "somewhere")
-        assert command.environment["OMPI_MCA_btl"] == "self,sm,tcp"
+        assert command.environment["OMPI_MCA_btl"] == "^ofi,uct"
 
     def test_more_ranks_than_cores_and_root(self, launcher: pytest.MonkeyPatch) -> None:
         launcher.setattr(processes, "_is_open_mpi", lambda mpirun: True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,33 +11,14 @@ from typing import Any
 
 import pytest
 import tomli_w
-from support.mpirun import Ended, environment, finish, is_open_mpi, run_hpcfsl, run_ranks, start
+from support.mpirun import Ended, finish, is_open_mpi, run_hpcfsl, run_ranks, start
 
 import hpcfsl
-from hpcfsl.config import load, resolve
-from hpcfsl.threats import threats
+from hpcfsl.config import resolve
 from hpcfsl.trace.digest import digest
 
 Maker = Callable[..., dict[str, dict[str, Any]]]
 SECONDS_TO_END = 60.0  # two cores, torch to import, and nobody to wait for
-
-
-@pytest.fixture
-def config(tmp_path: Path, tiny: Maker) -> Path:
-    """Return a configuration of six rounds whose clients are in the hands of the fault plug-in."""
-    tree = tiny(run={"rounds": 6, "checkpoint_rounds": 2}, threat={"attack": "fault", "clients": 12})
-    path = tmp_path / "config.toml"
-    path.write_text(tomli_w.dumps(tree))
-    return path
-
-
-@pytest.fixture
-def undisturbed(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the digest of the run that nothing happens to, on one rank, in this process."""
-    monkeypatch.syspath_prepend(environment()["PYTHONPATH"].split(os.pathsep)[0])
-    monkeypatch.setattr(threats, "_classes", dict(threats._classes))
-    monkeypatch.setattr(threats, "_outside_loaded", False)
-    return digest(hpcfsl.run(load(config), out=tmp_path / "undisturbed"))
 
 
 def train_of(ended: Ended, rank: int, round: int) -> str:

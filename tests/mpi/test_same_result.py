@@ -1,4 +1,4 @@
-"""The same configuration gives the same bits on any number of ranks."""
+"""The same configuration gives the same bits on any number of ranks of any kind of MPI."""
 
 from __future__ import annotations
 
@@ -99,9 +99,14 @@ def test_a_float32_sum_is_near_on_any_number_of_ranks(size: int, tiny: Maker, tm
     assert (other.column("rounds", "reduction_difference") < 1e-6).all()
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
-def test_any_number_of_ranks_gives_the_same_digest(size: int, alone: Path, configs: Path, tmp_path: Path) -> None:
-    ended = run_ranks(size, PROGRAM, configs, tmp_path)
+SIZES = [*(("own", size) for size in (1, 2, 3, 4, 8)), *(("mpich", size) for size in (1, 2, 3, 4, 8)), ("system", 3)]
+
+
+@pytest.mark.parametrize(("mpi", "size"), SIZES)
+def test_any_number_of_ranks_of_any_mpi_gives_the_same_digest(
+    mpi: str, size: int, alone: Path, configs: Path, tmp_path: Path
+) -> None:
+    ended = run_ranks(size, PROGRAM, configs, tmp_path, mpi=mpi)
     assert ended.code == 0, ended.stderr
     for name in CASES:
         mine, other = hpcfsl.open(alone / name), hpcfsl.open(tmp_path / name)
@@ -111,3 +116,17 @@ def test_any_number_of_ranks_gives_the_same_digest(size: int, alone: Path, confi
         np.testing.assert_array_equal(mine.weights(), other.weights())
         hosts = np.unique(other.column("group_rounds", "rank"))
         assert len(hosts) == min(size, GROUPS[name])
+
+
+def test_groups_on_other_ranks_each_round_give_the_same_digest(alone: Path, tmp_path: Path, tiny: Maker) -> None:
+    configs = tmp_path / "configs"
+    configs.mkdir()
+    tree = tiny(**{**CASES["hardened"], "run": {"placement": "rotating"}})
+    (configs / "hardened.toml").write_text(tomli_w.dumps(tree))
+    ended = run_ranks(3, PROGRAM, configs, tmp_path)
+    assert ended.code == 0, ended.stderr
+    moved = hpcfsl.open(tmp_path / "hardened")
+    assert moved.column("group_rounds", "rank").reshape(3, 5).tolist() == [
+        [(g + r) % 3 for g in range(5)] for r in range(3)
+    ]
+    assert digest(moved) == digest(hpcfsl.open(alone / "hardened"))

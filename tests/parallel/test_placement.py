@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcfsl.parallel.placement import place_groups
+from hpcfsl.parallel.placement import place, place_groups
 
 costs = st.lists(st.integers(0, 1000), min_size=1, max_size=30)
 
@@ -33,3 +33,11 @@ def test_more_ranks_than_groups_leave_some_without() -> None:
 def test_a_long_group_has_a_rank_of_its_own() -> None:
     placed = place_groups(np.array([1, 1, 100, 1]), 2)
     assert (placed == placed[2]).sum() == 1
+
+
+def test_rotating_moves_every_group_each_round_and_longest_first_none() -> None:
+    work = np.array([1, 1, 100, 1])
+    rounds = [place("rotating", work, 3, round).tolist() for round in range(4)]
+    assert rounds == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2], [0, 1, 2, 0]]
+    for round in range(3):
+        assert place("longest-first", work, 3, round).tolist() == place_groups(work, 3).tolist()

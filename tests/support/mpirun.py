@@ -1,6 +1,8 @@
 """Starts ranks as a user would, with a time limit; the tests' own process never loads MPI.
 
-The launcher is `mpirun` beside the running Python, else the one on the PATH. The flags follow jobs/lib.sh.
+The launcher is `mpirun` beside the running Python, else the one on the PATH. Other kinds of MPI have an environment
+each, which jobs/test.sh makes and names in HPCFSL_TEST_MPICH and HPCFSL_TEST_SYSTEM_MPI: its python loads that MPI and
+its mpirun starts it. The flags follow jobs/lib.sh.
 """
 
 from __future__ import annotations
@@ -32,28 +34,38 @@ class Ended:
         return [line[line.index("hpcfsl: ") :] for line in self.stderr.splitlines() if "hpcfsl: " in line]
 
 
+# What tests call the kinds of MPI, and the variable with the environment of each; "own" is the one of this Python.
+OTHER_MPIS = {"mpich": "HPCFSL_TEST_MPICH", "system": "HPCFSL_TEST_SYSTEM_MPI"}
+
+
+def find_python(mpi: str = "own") -> str:
+    """Return the Python that loads a kind of MPI."""
+    return sys.executable if mpi == "own" else str(Path(os.environ[OTHER_MPIS[mpi]]) / "bin" / "python")
+
+
 @functools.cache
-def find_mpirun() -> str | None:
+def find_mpirun(mpi: str = "own") -> str | None:
     """Return the launcher's path, or None where there is none."""
-    return shutil.which("mpirun", path=str(Path(sys.executable).parent)) or shutil.which("mpirun")
+    beside = shutil.which("mpirun", path=str(Path(find_python(mpi)).parent))
+    return beside or (shutil.which("mpirun") if mpi == "own" else None)
 
 
 @functools.cache
-def is_open_mpi() -> bool:
+def is_open_mpi(mpi: str = "own") -> bool:
     """Return whether the launcher is Open MPI's (else it is taken for MPICH's)."""
-    done = subprocess.run([find_mpirun() or "", "--version"], capture_output=True, text=True, check=True, timeout=30)
-    return "Open MPI" in done.stdout
+    done = subprocess.run([find_mpirun(mpi) or "", "--version"], capture_output=True, text=True, check=True, timeout=30)
+    return "Open MPI" in done.stdout or "OpenRTE" in done.stdout
 
 
-def launcher(size: int) -> list[str]:
+def launcher(size: int, mpi: str = "own") -> list[str]:
     """Return the command that starts `size` ranks; 0 starts the program without a launcher."""
     if size == 0:
         return []
     flags = []
-    if is_open_mpi():
+    if is_open_mpi(mpi):
         flags = ["--bind-to", "none", "--oversubscribe"]
         flags += ["--allow-run-as-root"] if os.geteuid() == 0 else []
-    return [find_mpirun() or "", "-n", str(size), *flags]
+    return [find_mpirun(mpi) or "", "-n", str(size), *flags]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -65,17 +77,18 @@ def environment(**changes: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "HPCFSL_PROGRESS": "0",
         "OMPI_MCA_pml": "ob1",
-        "OMPI_MCA_btl": "self,sm,tcp",
+        "OMPI_MCA_btl": "^ofi,uct",
         "OMPI_MCA_mpi_yield_when_idle": "1",
+        "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",
         "PYTHONPATH": path,
     }
     return {**kept, **ours, **changes}
 
 
-def start(size: int, *arguments: str | Path, **changes: str) -> subprocess.Popen[str]:
-    """Start Python with `arguments` as `size` ranks; `changes` are environment variables."""
+def start(size: int, *arguments: str | Path, mpi: str = "own", **changes: str) -> subprocess.Popen[str]:
+    """Start Python with `arguments` as `size` ranks of a kind of MPI; `changes` are environment variables."""
     return subprocess.Popen(
-        [*launcher(size), sys.executable, *map(str, arguments)],
+        [*launcher(size, mpi), find_python(mpi), *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
