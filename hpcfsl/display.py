@@ -157,6 +157,8 @@ def _cost_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "virtual time", f"{tree['virtual_seconds']:.4g} s on the simulated clock"
     if "executor" in tree["provenance"]:
         yield "executor", tree["provenance"]["executor"]
+    if tree["config"].get("global_aggregation", {}).get("reduction") == "float32":
+        yield "sums", "float32, so that bits and digest depend on the ranks"
 
 
 def _width() -> int:

@@ -20,6 +20,7 @@ from hpcfsl.defense.grouping import groupings
 from hpcfsl.defense.scoring import scores
 from hpcfsl.defense.weighting.influence import influences
 from hpcfsl.defense.weighting.normalisation import normalisations
+from hpcfsl.display import print_summary
 from hpcfsl.errors import UserError
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.presets import PRESETS
@@ -219,7 +220,7 @@ class TestRecording:
             assert recorded == pytest.approx(done.column("rounds", "update_norm")[0], rel=1e-3)
             assert done.global_update(0).dtype == np.float32
 
-    def test_a_float32_sum_says_so_and_how_far_it_is_off(self, run: Runner) -> None:
+    def test_a_float32_sum_says_so_and_how_far_it_is_off(self, run: Runner, capsys: pytest.CaptureFixture[str]) -> None:
         plain, exact = run("plain", global_aggregation={"reduction": "float32"}), run("exact")
         assert (plain.column("rounds", "reduction_difference") >= 0).all()
         assert (plain.column("rounds", "reduction_difference") < 1e-6).all()
@@ -227,6 +228,10 @@ class TestRecording:
         (text,) = plain.column("events", "text")[plain.column("events", "kind") == b"warning"].tolist()
         assert b"reduction is float32" in text
         assert b"warning" not in exact.column("events", "kind").tolist()
+        print_summary(plain)
+        assert "float32, so that bits and digest depend on the ranks" in capsys.readouterr().out
+        print_summary(exact)
+        assert "depend on the ranks" not in capsys.readouterr().out
         np.testing.assert_allclose(plain.weights(), exact.weights(), rtol=1e-3, atol=1e-5)
 
     def test_what_is_recorded_changes_no_bit(self, run: Runner) -> None:
