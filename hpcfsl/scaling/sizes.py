@@ -197,7 +197,8 @@ class _Sizing:
         vector = self._world.model.layout.size * np.dtype(settings.dtype).itemsize
         buffer = settings.buffer_mib * MIB
         writers = 1 if settings.updates == "global" else min(self._ranks, groups)
-        segments = len({round // self._block for round in range(0, self._rounds, settings.every)})
+        last = (self._rounds - 1) // settings.every * settings.every
+        segments = last // max(settings.every, self._block) + 1  # those in which a round is recorded
         files = max(writers * segments, ceil(vectors * rounds * vector / buffer))
         together = max(1.0, min(vectors / writers, buffer / vector))  # vectors of one round in one file
         parts = vectors * rounds / together
