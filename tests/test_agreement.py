@@ -78,7 +78,6 @@ class TestFiniteModels:
         with pytest.raises(UserError, match=r"model = '1.bias': holds NaN or infinity before any training; start it"):
             hpcfsl.run(tiny(protocol={"name": "fedavg"}), out=tmp_path / "run", model=module)
 
-
     def test_so_is_one_that_the_seed_alone_makes_so(
         self, tmp_path: Path, tiny: Maker, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -71,4 +71,5 @@ def configuration(request: Request, preset: Any = None) -> Config:
     """
     tree = request.description.tree(preset)
     tree["run"]["threads"] = request.threads
+    tree["run"]["share_devices"] = True  # contenders of several ranks are measured on machines with one GPU too
     return load_text(resolve(tree).to_toml(), request.overrides)
