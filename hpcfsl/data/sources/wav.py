@@ -46,7 +46,7 @@ class Wav(Source):
     folder: str = Field(min_length=1)
     """Folder of files {label}_{speaker}_{number}.wav, or of folders {label} with {speaker}_nohash_{number}.wav."""
 
-    labels: tuple[str, ...] = ()
+    labels: tuple[str, ...] = Field((), max_length=10_000)
     """Only these labels; empty for all."""
 
     rate: int = Field(8000, ge=1000, le=192_000)
