@@ -14,6 +14,8 @@ need_tools() {
     command -v shellcheck >/dev/null || packages+=(shellcheck)
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null || packages+=(chromium)
     [ ${#packages[@]} -eq 0 ] || install_packages "${packages[@]}" || say "could not install ${packages[*]}: their tests are skipped"
+    # tests/slurm start a real one. Where it can be had, and in continuous integration, a missing one is a failure.
+    if bash jobs/slurm_here.sh install || [ "${CI:-}" = true ]; then export HPCFSL_NEED_SLURM=1; fi
 }
 
 # check NAME COMMAND...: run one check, say how long it took, and remember a failure instead of stopping at it.
@@ -57,7 +59,7 @@ check "ruff" ruff check --quiet
 check "format" ruff format --check --quiet
 check "types" mypy
 check "layers" lint-imports --no-logo
-check "scripts" shellcheck jobs/*.sh .ci/run
+check "scripts" shellcheck jobs/*.sh jobs/*.sbatch .ci/run
 check "tests" tests "$@"
 if [ $# -eq 0 ]; then check "coverage" floors; fi
 
