@@ -247,7 +247,7 @@ def _client_news(
 
 
 def _virtual_seconds(world: World, groups: tuple[SummedGroup, ...], masses: GroupMasses) -> float:
-    """Collective. Return the round's virtual time: the slowest client that is waited for, then the sum across groups."""
+    """Collective. Return the round's virtual time: the slowest client waited for, then the exchange across groups."""
     clock = world.config.clock
     if not clock.is_on:
         return float("nan")

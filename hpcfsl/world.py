@@ -60,7 +60,7 @@ class World:
     device: torch.device
     attackers: NDArray[np.int64]
     mean_samples: float
-    operations: HalfOperations = HalfOperations(client=0, server=0)
+    operations: HalfOperations
     warnings: tuple[str, ...] = ()
 
     @cached_property

@@ -3,8 +3,8 @@
 Bandwidths of `phones` and `homes` are the minimum speeds that the United States' regulator counts as service: 100 down
 and 20 up for a home, 35 and 3 for 5G (Federal Communications Commission, 2024 Section 706 Report), 25 and 3, its
 benchmark for homes from 2015 to 2024, and 5 and 1 for LTE (its 2020 report). The speed of a single-board computer is
-High Performance Linpack on a Raspberry Pi 4, about 8 GFLOP/s (Feiereisen, 2022). All other speeds, every latency and all
-shares are examples. Set your own.
+High Performance Linpack on a Raspberry Pi 4, about 8 GFLOP/s (Feiereisen, 2022). All other speeds, every latency and
+all shares are examples. Set your own.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ _PARTICIPATION = (
         "fault",
         "i1",
         "fault",
-        "What happened to the client this round. Its upload never arrives after dropped-* and late: its status is lost.",
+        "What happened to the client this round. After dropped-* and late its upload never arrives: its status is "
+        "lost.",
         flags=("none", "dropped-before", "dropped-during", "dropped-after", "late", "nan", "infinity", "huge"),
     ),
     _ATTACKER,
