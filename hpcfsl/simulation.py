@@ -25,7 +25,8 @@ from hpcfsl.errors import RunFolderError, UserError
 from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
 from hpcfsl.holding import scratch_folder
-from hpcfsl.parallel.communicator import Communicator, agree
+from hpcfsl.parallel.communicator import AgreedError, Communicator, agree
+from hpcfsl.parallel.failure_record import record_failure
 from hpcfsl.parallel.heartbeat import clear_beats
 from hpcfsl.provenance import provenance
 from hpcfsl.recording import event_row, rank_row, record_round
@@ -216,18 +217,27 @@ class RoundLoop:
         return self._world.communicator.broadcast((late or due, stop))
 
     def commit(self) -> None:
-        """Collective. Make all rounds so far durable: trace and checkpoint."""
+        """Collective. Make all rounds so far durable: trace and checkpoint.
+
+        Raises:
+            AgreedError: Some rank could not write. The run has then failed: queued again, it would fail again.
+        """
         with self._watch.phase("record", called="commit"):
-            self._writer.commit(
-                Checkpoint(
-                    next_round=self._next,
-                    weights=self._state.weights.cpu().numpy(),
-                    arrays=state_arrays(self._state),
-                    config_text=self._world.config.to_toml(),
-                    segment_start=self._segment_start,
-                ),
-                clients=self._state.clients.arrays(),
-            )
+            try:
+                self._writer.commit(
+                    Checkpoint(
+                        next_round=self._next,
+                        weights=self._state.weights.cpu().numpy(),
+                        arrays=state_arrays(self._state),
+                        config_text=self._world.config.to_toml(),
+                        segment_start=self._segment_start,
+                    ),
+                    clients=self._state.clients.arrays(),
+                )
+            except AgreedError as error:
+                if self._root:
+                    record_failure(self._folder, 0, self._watch, kind="RunFolderError", text=str(error))
+                raise
         self._segment_start, self._committed_at = self._next, time.monotonic()
 
 

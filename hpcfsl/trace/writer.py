@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.errors import RunFolderError
-from hpcfsl.parallel.communicator import Communicator
+from hpcfsl.parallel.communicator import AgreedError, Communicator
 from hpcfsl.trace.checkpoint import Checkpoint, list_checkpoints, read_header, write_checkpoint
 from hpcfsl.trace.files import CommittedFile, write_committed
 from hpcfsl.trace.folder import RunFolder
@@ -116,7 +116,7 @@ class TraceWriter:
             clients: What this rank alone remembers, its part of the checkpoint: arrays by name, [clients] each.
 
         Raises:
-            RunFolderError: Some rank could not write.
+            AgreedError: Some rank could not write; raised on every rank.
             ValueError: The checkpoint does not continue the one before.
         """
         files: list[CommittedFile] = []
@@ -168,4 +168,4 @@ def _problem(action: Callable[[], None]) -> str | None:
 def _raise_first(problems: list[str | None]) -> None:
     for problem in problems:
         if problem is not None:
-            raise RunFolderError(problem)
+            raise AgreedError(problem)
