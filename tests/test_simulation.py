@@ -5,12 +5,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import hpcfsl
 from hpcfsl import simulation
@@ -22,7 +20,6 @@ from hpcfsl.defense.weighting.influence import influences
 from hpcfsl.defense.weighting.normalisation import normalisations
 from hpcfsl.display import print_summary
 from hpcfsl.errors import UserError
-from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.presets import PRESETS
 from hpcfsl.simulation import Progress
 from hpcfsl.threats import threats
