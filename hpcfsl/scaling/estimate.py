@@ -19,7 +19,7 @@ from hpcfsl.scaling.amounts import geometry_amounts, reduce_amounts
 from hpcfsl.scaling.calibrate import assumed_rates, measured_rates, shipped_rates
 from hpcfsl.scaling.cluster import Cluster, one_node
 from hpcfsl.scaling.curves import with_network
-from hpcfsl.scaling.memory import available_bytes, predict_memory, spilled_bytes
+from hpcfsl.scaling.memory import available_bytes, predict_memory, shared_bytes, spilled_bytes
 from hpcfsl.scaling.model import Prediction, Rates, predict
 from hpcfsl.scaling.network import Amounts
 from hpcfsl.scaling.sizes import Sizes, predict_sizes
@@ -115,7 +115,8 @@ def estimate(config: Config, request: Request) -> Estimate:
     rates = _rates(world, work, request)
     round = predict(work, cluster, rates)
     scratch = spilled_bytes(world, work, request.ranks) * cluster.on_node
-    space = _space_warnings(request, cluster, memory, sizes.total + scratch)
+    needed = sum(memory.values()) * cluster.on_node - shared_bytes(world) * (cluster.on_node - 1)
+    space = _space_warnings(request, cluster, memory, needed, sizes.total + scratch)
     warnings = (*space, *_time_warnings(world, work, cluster, round, sizes))
     return Estimate(
         executor=world.executor.name,
@@ -168,9 +169,11 @@ def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:
     return {"up": float(up.sum() + across), "down": float(down.sum() + across)}
 
 
-def _space_warnings(request: Request, cluster: Cluster, memory: Mapping[str, float], written: float) -> Iterator[str]:
+def _space_warnings(
+    request: Request, cluster: Cluster, memory: Mapping[str, float], needed: float, written: float
+) -> Iterator[str]:
+    """Warn of a node that has less than `needed` bytes of memory, and of a disk with less than `written`."""
     free, left = shutil.disk_usage(request.out).free, available_bytes()
-    needed = sum(memory.values()) * cluster.on_node
     if written > free:
         yield f"the run folder and scratch files need {_size(written)}; {request.out.resolve()} has {_size(free)} free"
     if needed > left:

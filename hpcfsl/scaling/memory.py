@@ -66,6 +66,13 @@ def spilled_bytes(world: World, work: Workload, ranks: int) -> float:
     return max(0.0, held - world.config.run.hold_mib * MIB) if work.pooled else 0.0
 
 
+def shared_bytes(world: World) -> int:
+    """Return the bytes of data that the ranks of a node hold together; each one's resident memory counts them too."""
+    dataset = world.feed.dataset
+    arrays = (dataset.inputs, dataset.targets, dataset.owners, dataset.test_inputs, dataset.test_targets)
+    return sum(array.nbytes for array in arrays if array is not None) if world.config.run.share_data else 0
+
+
 def resident_bytes() -> int:
     """Return the memory that this process holds now."""
     with open("/proc/self/statm", encoding="ascii") as stream:
