@@ -24,6 +24,7 @@ from hpcfsl.config import (
     resolve,
     result_settings,
 )
+from hpcfsl.data.sources import sources
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.presets import PRESETS
@@ -43,7 +44,9 @@ def required(section: str, choice: str) -> dict[str, Any]:
     if (section, choice) == ("clock", "devices"):
         rates = dict.fromkeys(("gflops", "up_mbps", "down_mbps"), 1.0)
         return {"classes": [{"name": "a", "share": 0.25, **rates}, {"name": "b", "share": 0.75, **rates}]}
-    return {"file": "data.npz"} if (section, choice) == ("data", "npz") else {}
+    if section != "data":
+        return {}
+    return {key: "path" for key, field in sources.get(choice).model_fields.items() if field.is_required()}
 
 
 class TestRoundTrip:
