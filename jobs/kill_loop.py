@@ -41,6 +41,7 @@ START_SECONDS = 2.5
 ROUND_SECONDS = 1.0
 COMMIT_SECONDS = 0.03
 MOST_SECONDS = 120.0
+ORPHAN_SECONDS = 20.0
 MOST_KILLS_A_RUN = 12
 SMALL = """
 [run]
@@ -133,7 +134,8 @@ class KillLoop:
     def __init__(self, folder: Path, chance: random.Random, say: Callable[[str], None]) -> None:
         self._folder, self._chance, self._say = folder, chance, say
         self._digests: dict[str, str] = {}
-        self._starts = 0
+        self._starts: list[Start] = []
+        self._count = 0
         self.kills: list[Kill] = []
         self.losses: list[int] = []
 
@@ -145,6 +147,7 @@ class KillLoop:
         """
         goal = len(self.kills) + kills
         while len(self.kills) < goal:
+            self.clean()
             out = self._folder / f"{case.name}_{len(self.kills):05d}"
             most = min(MOST_KILLS_A_RUN, goal - len(self.kills))
             for _ in range(most):
@@ -196,8 +199,14 @@ class KillLoop:
     def _start(self, case: Case, out: Path, ranks: int) -> Start:
         config = self._folder / f"{case.name}.toml"
         config.write_text(case.text)
-        self._starts += 1
-        return Start(config, out, ranks, f"{os.getpid()}-{self._starts}")
+        self._count += 1
+        self._starts.append(Start(config, out, ranks, f"{os.getpid()}-{self._count}"))
+        return self._starts[-1]
+
+    def clean(self) -> None:
+        """Remove what all starts left behind in shared memory."""
+        while self._starts:
+            self._starts.pop().clean()
 
 
 class Start:
@@ -262,9 +271,16 @@ class Start:
         self._errors.seek(0)
         errors = self._errors.read().decode(errors="replace")[-2000:]
         self._errors.close()
-        # Ranks that outlive a killed launcher still have their files; names that are gone do not matter to them.
-        shutil.rmtree(self._leftovers, ignore_errors=True)
         return code, errors
+
+    def clean(self) -> None:
+        """Remove what MPI left behind, once the ranks that outlived a killed launcher are gone too."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while processes(self._token) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in processes(self._token):
+            _kill(pid)
+        shutil.rmtree(self._leftovers, ignore_errors=True)
 
     def _sleep(self, seconds: float) -> bool:
         time.sleep(seconds)
@@ -346,6 +362,8 @@ def main() -> int:
     except (KillLoopError, RunFolderError) as error:
         print(f"NOT SURVIVED: {error}\n{len(loop.kills)} kills before; see {folder}", file=sys.stderr)
         return 1
+    finally:
+        loop.clean()
     print(summarise(loop.kills, loop.losses))
     print(f"{len(loop.kills)} of {len(loop.kills)} kills survived")
     shutil.rmtree(folder)

@@ -31,6 +31,7 @@ def test_every_kill_is_survived(script: ModuleType, tmp_path: Path) -> None:
     loop = script.KillLoop(tmp_path, random.Random(7), said.append)
     for case in script.make_cases(7):
         loop.survive(case, KILLS // 2)
+    loop.clean()
     assert len(loop.kills) == len(said) == KILLS
     assert {kill.victim for kill in loop.kills} == {"rank", "launcher", "all"}
     assert {kill.phase for kill in loop.kills} == {"start", "round", "commit"}
@@ -58,3 +59,4 @@ def test_a_run_that_is_not_the_undisturbed_one_is_reported(script: ModuleType, t
     loop._digests["short"] = "0" * 64
     with pytest.raises(script.KillLoopError, match="the undisturbed run has 0000"):
         loop.survive(case, 1)
+    loop.clean()
