@@ -41,7 +41,7 @@ floors() {
 }
 
 need_tools
-make_environment .venv-test run,data,openmpi,report,analysis,dev
+make_environment .venv-test run,data,parquet,openmpi,report,analysis,dev
 open_mpi_on_one_node
 make_mpich .venv-test .venv-test-mpich
 export HPCFSL_TEST_MPICH="$PWD/.venv-test-mpich"

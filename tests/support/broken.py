@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from hypothesis import strategies as st
 
-from hpcfsl.errors import DataError
+from hpcfsl.errors import UserError
 
 
 def complaint(load: Callable[[], object]) -> str:
-    """Return the text of the DataError that `load` raises, empty where it raises none; nothing else may escape."""
+    """Return the text of the UserError that `load` raises, empty where it raises none; nothing else may escape."""
     try:
         load()
-    except DataError as error:
+    except UserError as error:
         text = str(error)
         assert "\n" not in text
         return text

@@ -10,6 +10,7 @@
 | `tff-hdf5` | federated data sets as TensorFlow Federated and FedML store them, with their clients |
 | `leaf-json` | federated data sets as LEAF stores them, with their users |
 | `wav` | spoken words from a folder of recordings, speakers as clients |
+| `csv`, `parquet` | your own data, as a table |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
 
@@ -20,11 +21,13 @@ from __future__ import annotations
 
 from hpcfsl.data.sources import (
     cifar,
+    csv_table,
     digits,
     fashion_mnist,
     hdf5,
     leaf_json,
     npz,
+    parquet,
     python_docstrings,
     synthetic,
     synthetic_text,
@@ -36,11 +39,13 @@ from hpcfsl.data.sources.base import Source, sources
 __all__ = [
     "Source",
     "cifar",
+    "csv_table",
     "digits",
     "fashion_mnist",
     "hdf5",
     "leaf_json",
     "npz",
+    "parquet",
     "python_docstrings",
     "sources",
     "synthetic",
