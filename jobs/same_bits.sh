@@ -62,7 +62,7 @@ killed() {
     kill -KILL -- "-$leader"
     # The launcher may have put ranks into groups of their own; their command line has our folder's name in it.
     pkill -KILL -f -- "$out/$1" || true
-    wait "$leader" 2>/dev/null || true
+    { wait "$leader" || true; } 2>/dev/null
     [ "$(cat "$out/$1/$(basename "$3" .toml)/status")" != finished ] || fail "$1: $3 was done before it was killed"
 }
 
