@@ -109,7 +109,7 @@ class Registry(Generic[S]):
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the section: one alternative a choice; several fit where the choice is left out."""
-        return {"anyOf": [self.get(name).model_json_schema() for name in self.names()]}
+        return {"anyOf": [_whole(self.get(name).model_json_schema()) for name in self.names()]}
 
     def _all(self) -> dict[str, type[S]]:
         if not self._outside_loaded:
@@ -117,6 +117,22 @@ class Registry(Generic[S]):
             for point in entry_points(group=f"hpcfsl.{self.kind}"):
                 self.register(point.load())
         return self._classes
+
+
+def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema with what it refers to in the places of the references, so that it can be part of a larger one."""
+    parts = schema.pop("$defs", {})
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return [fill(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        part = parts[value["$ref"].rpartition("/")[2]] if "$ref" in value else {}
+        return {name: fill(inner) for name, inner in {**part, **value}.items() if name != "$ref"}
+
+    filled: dict[str, Any] = fill(schema)
+    return filled
 
 
 def parse(cls: type[S], tree: object, section: str) -> S:

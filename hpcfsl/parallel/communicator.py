@@ -150,14 +150,14 @@ def agree(communicator: Communicator, action: Callable[[], T]) -> T:
     Without this, ranks whose action succeeded would wait for ever for those whose did not.
     """
     result: T | None = None
-    problem: str | None = None
+    problem: UserError | None = None
     try:
         result = action()
     except UserError as error:
-        problem = str(error)
-    for told in communicator.gather_all(problem):
+        problem = error
+    for told in communicator.gather_all(None if problem is None else str(problem)):
         if told is not None:
-            raise AgreedError(told)
+            raise AgreedError(told) from problem
     return result  # type: ignore[return-value]  # set, as nobody had a problem
 
 
