@@ -33,7 +33,7 @@ class WithoutSettings:
     def segments(self, table: str, names: tuple[str, ...]) -> Iterator[dict[str, NDArray[Any]]]:
         """Yield a table's parts, the hash of the settings set to 0."""
         for part in self._run.segments(table, names):
-            yield {name: part[name] * (name != "settings_hash") for name in names}
+            yield {name: 0 * part[name] if name == "settings_hash" else part[name] for name in names}
 
 
 def run(out: Path, configs: list[Path], overrides: list[str]) -> None:
