@@ -12,6 +12,7 @@ counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Fates:
     wire: WireBytes
     seconds: NDArray[np.float64]
 
-    @property
+    @cached_property
     def arrived(self) -> NDArray[np.bool_]:
         """Whose upload reaches the group in time, bool [clients]."""
         found: NDArray[np.bool_] = ~np.isin(self.faults, LOST)

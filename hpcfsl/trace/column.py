@@ -6,6 +6,7 @@ Layer 3. `hpcfsl.trace.schema` lists the columns; this file only says what a col
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Column:
         """True for floating point."""
         return self.dtype.startswith("f")
 
-    @property
+    @cached_property
     def numpy(self) -> np.dtype[np.generic]:
         """The type on disk: little-endian."""
         return np.dtype(self.dtype).newbyteorder("<")

@@ -60,9 +60,9 @@ class RowBuffer:
         if set(values) != wanted:
             raise ValueError(f"{table}: columns missing or unknown: {sorted(wanted ^ set(values))}")
         num_rows = len(np.asarray(values[TABLES[table][0].name]))
-        shapes = {c: c.shape(num_rows, self._num_components) for c in TABLES[table]}
-        rows = {c.name: _fitted(table, c, values[c.name], shape) for c, shape in shapes.items()}
-        if any(c.name == "round" and c.deterministic for c in TABLES[table]) and np.any(rows["round"] != round):
+        columns = TABLES[table]
+        rows = {c.name: _fitted(table, c, values[c.name], c.shape(num_rows, self._num_components)) for c in columns}
+        if any(c.name == "round" and c.deterministic for c in columns) and np.any(rows["round"] != round):
             raise ValueError(f"{table}: rows of another round in the record of round {round}")
         order = np.lexsort([rows[key] for key in reversed(KEYS[table])])
         return {name: array[order] for name, array in rows.items()}
@@ -113,12 +113,17 @@ def _fitted(table: str, column: Column, values: Any, shape: tuple[int, ...]) -> 
     array = text_array(values, column.dtype) if column.is_text else np.asarray(values)
     if array.shape != shape:
         raise ValueError(f"{table}.{column.name}: shape {array.shape} instead of {shape}")
+    fitted = array if array.dtype == column.numpy else _converted(table, column, array)
+    if column.flags and fitted.size and not 0 <= int(fitted.min()) <= int(fitted.max()) < len(column.flags):
+        raise ValueError(f"{table}.{column.name}: codes outside 0 to {len(column.flags) - 1}")
+    return fitted
+
+
+def _converted(table: str, column: Column, array: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = array.astype(column.numpy)
     if not (column.is_text or column.is_float) and not np.array_equal(fitted, array):
         raise ValueError(f"{table}.{column.name}: values that do not fit {column.dtype}")
-    if column.flags and fitted.size and not 0 <= int(fitted.min()) <= int(fitted.max()) < len(column.flags):
-        raise ValueError(f"{table}.{column.name}: codes outside 0 to {len(column.flags) - 1}")
     return fitted
 
 
