@@ -240,6 +240,32 @@ for command in (submit, sweep, sweep_table):
     main.add_command(command)
 
 
+@main.group()
+def data() -> None:
+    """Look at data before training on it."""
+
+
+@data.command("describe")
+@click.argument("config", type=FILE)
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@click.option("--clients", type=click.IntRange(min=0), default=20, show_default=True, help="Lines of the table.")
+@click.option("--picture", type=FILE, help="Draw the classes of each client into this PNG file.")
+def describe_data(config: Path, overrides: tuple[str, ...], clients: int, picture: Path | None) -> None:
+    """Say what the clients of a configuration would hold: samples, classes and how they differ. Trains nothing."""
+    from hpcfsl.config import load
+    from hpcfsl.describe.description import describe
+    from hpcfsl.describe.picture import draw
+    from hpcfsl.describe.screen import print_description
+    from hpcfsl.trace.folder import folder_errors, write_atomic
+
+    found = describe(load(config, overrides))
+    print_description(found, clients=clients)
+    if picture is not None:
+        content = draw(found)
+        with folder_errors(picture):
+            write_atomic(picture, content)
+
+
 @main.command()
 def info() -> None:
     """Say which versions, MPI library, devices and compiled kernels a run would use."""

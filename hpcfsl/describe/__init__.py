@@ -1,0 +1,6 @@
+"""What the clients of a configuration hold, before anything is trained: `hpcfsl data describe`. Layer 4.
+
+- `description`: the counts.
+- `screen`: the counts as text.
+- `picture`: the classes of each client as a picture.
+"""
