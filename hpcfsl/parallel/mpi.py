@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hpcfsl.errors import UserError, one_line
 from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 from hpcfsl.parallel.packing import Columns, pack, unpack
+from hpcfsl.provenance import node_name
 
 T = TypeVar("T")
 
@@ -44,7 +45,9 @@ class MpiCommunicator:
         self._world = MPI.COMM_WORLD
         self.rank: int = self._world.Get_rank()
         self.size: int = self._world.Get_size()
-        self._node = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        # By name: MPI's own split takes every rank for a node of its own under some launchers (srun without binding).
+        nodes = self._world.allgather(node_name())
+        self._node = self._world.Split(nodes.index(nodes[self.rank]), self.rank)
         self.local_rank: int = self._node.Get_rank()
         self.local_size: int = self._node.Get_size()
         self.library: str = _name_library(MPI)
