@@ -17,14 +17,12 @@ from hpcfsl.defense.threshold import Exclusion, exclude
 from hpcfsl.defense.weighting import Survivors, TargetWeights, choose_rows, scale
 from hpcfsl.defense.weighting.scaling import Scaling
 from hpcfsl.fates import Fates, decide_fates
-from hpcfsl.faults.corruption import corrupt_in_place
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.privacy.perturbation import clip_in_place, row_norms
 from hpcfsl.stopwatch import Stopwatch
-from hpcfsl.threats import View
 from hpcfsl.trace.fingerprint import Fingerprints, fingerprint
-from hpcfsl.training.executors import train_group
-from hpcfsl.training.updates import FirstUpdates, LocalData, no_updates
+from hpcfsl.training.updates import FirstUpdates
+from hpcfsl.uploads import Uploads, send_uploads, train_clients
 from hpcfsl.world import World
 
 
@@ -116,8 +114,8 @@ def train_and_score(
     watch = watch or Stopwatch()
     fates = decide_fates(world, members, round)
     with watch.phase("train"):
-        first = _train(world, start, fates, round)
-        sent = _upload(world, first, fates, round)
+        first = train_clients(world, start, fates, round)
+        sent = send_uploads(world, first, fates, round)
     with watch.phase("score"):
         return _score(world, clients, group, fates, first, sent)
 
@@ -160,19 +158,8 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
     )
 
 
-def _train(world: World, start: torch.Tensor, fates: Fates, round: int) -> FirstUpdates:
-    """Train the clients whose upload will arrive; nobody sees what the others would have made."""
-    arrived = fates.arrived
-    if not arrived.any():
-        return no_updates(world.model.layout.size)
-    data = _local_data(world, fates.clients[arrived], fates.attackers[arrived])
-    return train_group(
-        world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
-    )
-
-
 def _score(
-    world: World, clients: ClientTable, group: int, fates: Fates, first: FirstUpdates, sent: _Uploads
+    world: World, clients: ClientTable, group: int, fates: Fates, first: FirstUpdates, sent: Uploads
 ) -> ScoredGroup:
     config, members, uploads = world.config, first.clients, sent.updates
     bound = config.perturbation.bound(world.model.layout.size)
@@ -194,60 +181,6 @@ def _score(
         first_rounds=clients.look_up("first_round", fates.clients),
         fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
     )
-
-
-def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.bool_]) -> LocalData:
-    counts = world.population.train_counts(members)
-    rows = world.population.train_rows_of(members)
-    inputs, targets = world.feed.inputs(rows), world.feed.targets(rows)
-    bad = np.repeat(attackers, counts)
-    if bad.any():
-        inputs[bad], targets[bad] = world.config.threat.poison(
-            inputs[bad], targets[bad], num_classes=world.feed.num_classes
-        )
-    return LocalData(
-        clients=members,
-        counts=counts,
-        inputs=torch.from_numpy(inputs),
-        targets=torch.from_numpy(targets),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Uploads:
-    """What the aggregator of a group receives, [clients, params], norms as trained and as received, and the truth."""
-
-    updates: torch.Tensor
-    true_norms: NDArray[np.float64]
-    norms: NDArray[np.float64]
-    attackers: NDArray[np.bool_]
-
-
-def _upload(world: World, first: FirstUpdates, fates: Fates, round: int) -> _Uploads:
-    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt."""
-    config, updates, seed = world.config, first.updates, world.config.run.seed
-    arrived = fates.arrived
-    attackers = fates.attackers[arrived]
-    if not len(updates):
-        return _Uploads(updates=updates, true_norms=np.zeros(0), norms=np.zeros(0), attackers=attackers)
-    true_norms = row_norms(updates).cpu().numpy()
-    norms = config.perturbation.perturb_in_place(
-        updates, true_norms, honest=~attackers, clients=first.clients, seed=seed, round=round
-    )
-    if attackers.any():
-        bad = torch.from_numpy(attackers)
-        view = View(updates=updates, attackers=bad, seed=seed, round=round, clients=first.clients)
-        forged = config.threat.forge(view).contiguous()
-        updates[bad] = forged
-        norms = norms.copy()
-        norms[attackers] = row_norms(forged).cpu().numpy()
-    broken = corrupt_in_place(
-        config.faults, updates, fates.faults[arrived], clients=first.clients, seed=seed, round=round
-    )
-    if broken.any():
-        norms = norms.copy()
-        norms[broken] = row_norms(updates[torch.from_numpy(broken)]).cpu().numpy()
-    return _Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
 
 
 def _influence(world: World, scored: ScoredGroup, kept: NDArray[np.bool_]) -> NDArray[np.float64]:

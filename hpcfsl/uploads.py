@@ -1,0 +1,93 @@
+"""What the clients of a group do in a round: train and send their first model updates (step 2).
+
+Layer 4. Honest clients perturb what they send, attackers forge it, and faults corrupt it, in this order and in place,
+so that a rank never holds an update twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hpcfsl.fates import Fates
+from hpcfsl.faults.corruption import corrupt_in_place
+from hpcfsl.privacy.perturbation import row_norms
+from hpcfsl.threats import View
+from hpcfsl.training.executors import train_group
+from hpcfsl.training.updates import FirstUpdates, LocalData, no_updates
+from hpcfsl.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uploads:
+    """What the aggregator of a group receives.
+
+    Attributes:
+        updates: First model updates as received, float32 [clients, params].
+        true_norms: Norms as trained, float64 [clients].
+        norms: Norms as received, float64 [clients].
+        attackers: The truth, bool [clients].
+    """
+
+    updates: torch.Tensor
+    true_norms: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    attackers: NDArray[np.bool_]
+
+
+def train_clients(world: World, start: torch.Tensor, fates: Fates, round: int) -> FirstUpdates:
+    """Train the clients whose upload will arrive; nobody sees what the others would have made."""
+    arrived = fates.arrived
+    if not arrived.any():
+        return no_updates(world.model.layout.size)
+    data = _local_data(world, fates.clients[arrived], fates.attackers[arrived])
+    return train_group(
+        world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
+    )
+
+
+def send_uploads(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
+    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt."""
+    config, updates, seed = world.config, first.updates, world.config.run.seed
+    arrived = fates.arrived
+    attackers = fates.attackers[arrived]
+    if not len(updates):
+        return Uploads(updates=updates, true_norms=np.zeros(0), norms=np.zeros(0), attackers=attackers)
+    true_norms = row_norms(updates).cpu().numpy()
+    norms = config.perturbation.perturb_in_place(
+        updates, true_norms, honest=~attackers, clients=first.clients, seed=seed, round=round
+    )
+    if attackers.any():
+        bad = torch.from_numpy(attackers)
+        view = View(updates=updates, attackers=bad, seed=seed, round=round, clients=first.clients)
+        forged = config.threat.forge(view).contiguous()
+        updates[bad] = forged
+        norms = norms.copy()
+        norms[attackers] = row_norms(forged).cpu().numpy()
+    broken = corrupt_in_place(
+        config.faults, updates, fates.faults[arrived], clients=first.clients, seed=seed, round=round
+    )
+    if broken.any():
+        norms = norms.copy()
+        norms[broken] = row_norms(updates[torch.from_numpy(broken)]).cpu().numpy()
+    return Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
+
+
+def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.bool_]) -> LocalData:
+    counts = world.population.train_counts(members)
+    rows = world.population.train_rows_of(members)
+    inputs, targets = world.feed.inputs(rows), world.feed.targets(rows)
+    bad = np.repeat(attackers, counts)
+    if bad.any():
+        inputs[bad], targets[bad] = world.config.threat.poison(
+            inputs[bad], targets[bad], num_classes=world.feed.num_classes
+        )
+    return LocalData(
+        clients=members,
+        counts=counts,
+        inputs=torch.from_numpy(inputs),
+        targets=torch.from_numpy(targets),
+    )
