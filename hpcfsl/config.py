@@ -29,7 +29,7 @@ from hpcfsl.defense.threshold import Threshold, thresholds
 from hpcfsl.defense.weighting import Bounds, Reading, readings
 from hpcfsl.defense.weighting.influence import Influence, influences
 from hpcfsl.defense.weighting.normalisation import Normalisation, normalisations
-from hpcfsl.errors import ConfigError, UserError, one_line
+from hpcfsl.errors import ConfigError, UserError, one_line, shorten
 from hpcfsl.faults import Faults, faults
 from hpcfsl.models import Model, models
 from hpcfsl.parallel.placement import Placement
