@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import h5py
 import pytest
 import tomli_w
-from support.mpirun import find_mpirun, run_hpcfsl
+from support.mpirun import Ended, find_mpirun, run_hpcfsl
 
 import hpcfsl
 from hpcfsl.errors import UserError
@@ -163,18 +162,20 @@ class TestDamagedCheckpoints:
         assert files(path / "trace") | files(path / "updates") | files(path / "checkpoints") == before
 
 
-def test_two_runs_on_one_folder(run: Runner, tmp_path: Path, expected: str) -> None:
-    other = "import sys; from hpcfsl.trace.folder import RunFolder as R\n"
-    other += "with R(sys.argv[1]).lock(wait_seconds=0.2): pass"
-    said: list[str] = []
+def test_two_runs_on_one_folder(run: Runner, tree: dict[str, Any], tmp_path: Path, expected: str) -> None:
+    config, said = tmp_path / "config.toml", list[Ended]()
+    config.write_text(tomli_w.dumps(tree))
 
     def second(progress: Any) -> None:
-        command = [sys.executable, "-c", other, str(tmp_path / "run")]
-        said.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr.splitlines()[-1])
+        if progress.round == 1:  # once: the second run waits ten seconds before it gives up
+            said.append(run_hpcfsl(0, config, tmp_path / "run"))
 
     assert digest(run(listener=second)) == expected
-    assert len(said) == 4
-    assert all(f"process {os.getpid()}; wait for it or choose another --out" in line for line in said)
+    (ended,) = said
+    assert ended.code == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("hpcfsl: ")
+    assert f"process {os.getpid()}; wait for it or choose another --out" in line
 
 
 class TestChanges:
