@@ -18,6 +18,7 @@ _KAISER_BETA = 5.0
 _HALF_WIDTH = 10
 """Zero crossings of the resampling filter to each side."""
 _CHUNK = 4096
+_CONSTANT = 1e-6
 _FLOOR = 1e-10
 """Power below which everything is silence: 100 dB below that of a full-scale number."""
 
@@ -85,6 +86,17 @@ def mfcc(
     """Return the first mel cepstral coefficients, float32 [coefficients, steps]; arguments as those of `log_mel`."""
     logarithms = log_mel(sound, rate, bands=bands, window=window, step=step)
     return (cosine_transform(coefficients, bands) @ logarithms).astype(np.float32)
+
+
+def normalise_rows(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a spectrum [rows, steps] whose rows have mean 0 and, unless they are constant, standard deviation 1.
+
+    Known as cepstral mean and variance normalisation: it takes out what a microphone or a room adds to every step.
+    """
+    deviation = spectrum.std(axis=1, keepdims=True, dtype=np.float64)
+    centred = spectrum - spectrum.mean(axis=1, keepdims=True, dtype=np.float64)
+    normal: NDArray[np.float32] = (centred / np.where(deviation > _CONSTANT, deviation, 1.0)).astype(np.float32)
+    return normal
 
 
 @lru_cache(maxsize=16)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, resample
+from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, normalise_rows, resample
 
 RATES = [8000, 11025, 16000, 22050, 44100, 48000]
 
@@ -98,6 +98,13 @@ def test_mfcc_is_the_cosine_transform_of_log_mel() -> None:
             expected[row] += scale * bands[band] * math.cos(math.pi * row * (2 * band + 1) / 10)
     found = mfcc(noise(60), 1000, coefficients=3, bands=5, window=16, step=8)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_are_normalised_over_their_steps() -> None:
+    spectrum = np.stack([noise(50) * 9 + 100, np.full(50, 3, np.float32)])
+    found = normalise_rows(spectrum)
+    np.testing.assert_allclose(found[0], (spectrum[0] - spectrum[0].mean()) / spectrum[0].std(), atol=1e-4)
+    assert not found[1].any()
 
 
 def test_silence_is_a_number() -> None:

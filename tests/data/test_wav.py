@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from support.broken import broken, complaint
 
 from hpcfsl.data.dataset import Dataset
+from hpcfsl.data.sound import normalise_rows
 from hpcfsl.data.sources import sources
 from hpcfsl.data.sources.wav_file import read_wav
 from hpcfsl.errors import ConfigError, DataError
@@ -180,6 +181,10 @@ def test_features(tmp_path: Path, changes: dict[str, Any], shape: tuple[int, ...
     dataset = load(tmp_path, seconds=0.1, window_seconds=0.02, step_seconds=0.016, **changes)
     assert dataset.sample_shape == shape
     assert dataset.inputs.dtype == (np.int16 if "rate" in changes else np.float32)
+    if "features" in changes:
+        raw = load(tmp_path, seconds=0.1, window_seconds=0.02, step_seconds=0.016, normalise=False, **changes)
+        np.testing.assert_allclose(dataset.inputs[1, 0], normalise_rows(raw.inputs[1, 0]), atol=1e-6)
+        assert np.abs(raw.inputs.mean(axis=3)).max() > 0.1
 
 
 @pytest.mark.parametrize(

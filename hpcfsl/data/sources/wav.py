@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, resample
+from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, normalise_rows, resample
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.files import check_fits, file_error, find_folder, number_labels, number_owners
 from hpcfsl.data.sources.wav_file import read_wav
@@ -70,6 +70,9 @@ class Wav(Source):
 
     step_seconds: float = Field(0.016, gt=0.0, le=1.0)
     """log-mel, mfcc: from the start of a window to that of the next."""
+
+    normalise: bool = True
+    """log-mel, mfcc: whether each row of a spectrum is brought to mean 0 and standard deviation 1 over its steps."""
 
     def load(self, seed: int) -> Dataset:
         """Return int16 [n, 1, numbers] (32768 is full scale), or float32 spectra; `seed` changes nothing.
@@ -148,9 +151,13 @@ class Wav(Source):
                 np.int16
             )
             return whole[None]
+        spectrum = self._spectrum(sound)
+        return (normalise_rows(spectrum) if self.normalise else spectrum)[None]
+
+    def _spectrum(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.features == "log-mel":
-            return log_mel(sound, self.rate, bands=self.bands, window=self._window, step=self._step)[None]
-        spectrum = mfcc(
+            return log_mel(sound, self.rate, bands=self.bands, window=self._window, step=self._step)
+        return mfcc(
             sound,
             self.rate,
             coefficients=self.coefficients,
@@ -158,7 +165,6 @@ class Wav(Source):
             window=self._window,
             step=self._step,
         )
-        return spectrum[None]
 
 
 @dataclass(frozen=True, kw_only=True)
