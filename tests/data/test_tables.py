@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,13 @@ def test_a_type_that_is_no_input(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"column 'tags' is of type list<.*; give numbers or texts, or leave it out"):
         load(path)
     assert load(path, features=["n"]).inputs.tolist() == [[1], [2]]
+
+
+def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DataError, match=r"pyarrow is missing; run: pip install 'hpcfsl\[parquet\]'"):
+        load(tmp_path / "a.parquet")
 
 
 def test_missing_files(tmp_path: Path) -> None:

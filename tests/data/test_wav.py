@@ -141,7 +141,7 @@ def write(folder: Path, *names: str, **changes: Any) -> Path:
 
 
 def test_a_folder_of_digits(tmp_path: Path) -> None:
-    write(tmp_path, "10_eve_0.wav", "9_van_dam_0.wav", "9_eve_1.wav")
+    write(tmp_path, "10_eve_0.WAV", "9_van_dam_0.wav", "9_eve_1.wav")
     (tmp_path / "README.md").write_text("not a sound")
     dataset = load(tmp_path, seconds=0.01)
     assert dataset.inputs.shape == (3, 1, 80)

@@ -30,6 +30,7 @@ from hpcfsl.data.sources.wav_file import read_wav
 from hpcfsl.errors import ConfigError, DataError, one_line
 
 _FIX = "set it to a folder of files named {label}_{speaker}_{number}.wav or {label}/{speaker}_nohash_{number}.wav"
+_WAV = "*.[wW][aA][vV]"
 _NO_HASH = "_nohash_"
 _TEST_LIST = "testing_list.txt"
 _MARGIN_SECONDS = 0.1  # what resampling needs to know beyond the end
@@ -125,8 +126,8 @@ class Wav(Source):
 
     def _find(self, folder: Path) -> list[_Recording]:
         """Return the recordings whose labels are asked for, sorted by name."""
-        flat = [_by_name(path) for path in sorted(folder.glob("*.wav"))]
-        found = flat or [_by_folder(path) for path in sorted(folder.glob("[!_]*/*.wav"))]
+        flat = [_by_name(path) for path in sorted(folder.glob(_WAV))]
+        found = flat or [_by_folder(path) for path in sorted(folder.glob(f"[!_]*/{_WAV}"))]
         missing = set(self.labels) - {each.label for each in found}
         if found and missing:
             known = ", ".join(sorted({each.label for each in found})[:20])
