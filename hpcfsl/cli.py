@@ -272,7 +272,7 @@ def describe_data(config: Path, overrides: tuple[str, ...], clients: int, pictur
 def fetch_data(names: tuple[str, ...], out: Path) -> None:
     """Download public data sets by exact version and hash, as files for data.source = "npz"; without NAME, all.
 
-    NAME is one of japanese-vowels, smartwatch, vowels.
+    NAME is one of japanese-vowels, smartwatch, vader, vowels.
     """
     from hpcfsl.data.fetch import DOWNLOADS, fetch
     from hpcfsl.settings import suggest

