@@ -89,11 +89,12 @@ def test_array_where_requeue_is_forbidden(slow_run: SlowRun, undisturbed: str) -
     slow_run.cluster.call("scancel", "--batch", "--signal=USR2", first, cwd=slow_run.folder, check=False)
     slow_run.cluster.wait_for(f"{job}_1", "FAILED")
     assert slow_run.cluster.job(f"{job}_1")["Requeue"] == "0"
-    stopped = len(slow_run.rounds())
     slow_run.hurry()
     assert slow_run.cluster.wait_for_array(job) == {"1": "FAILED", "2": "COMPLETED", "rest": "CANCELLED"}
     assert slow_run.status() == "finished"
-    assert hpcfsl.open(slow_run.out).table("ranks")["first_round"].tolist() == [0, 0, stopped, stopped]
+    starts = hpcfsl.open(slow_run.out).table("ranks")["first_round"].tolist()
+    assert starts[:2] == [0, 0]
+    assert 3 <= starts[2] == starts[3] < ROUNDS
     assert slow_run.rounds() == list(range(ROUNDS))
     assert slow_run.digest() == undisturbed
 
