@@ -30,10 +30,25 @@ check() {
     fi
 }
 
+# No standard input: a launcher must not wait for one. Each part's log is kept for its last line.
+pytest_of() {
+    coverage run -m pytest "${@:2}" </dev/null | tee "$logs/$1"
+}
+
+# Tests that start ranks wait half of the time, so the others run beside them; their log comes at the end.
 tests() {
     coverage erase || return
-    # No standard input: a launcher must not wait for one. The pipe keeps pytest's last line for the end.
-    coverage run -m pytest "$@" </dev/null | tee "$summary"
+    if [ $# -gt 0 ]; then
+        pytest_of all "$@"
+        return
+    fi
+    local ranks code=0
+    pytest_of ranks tests/mpi tests/slurm >/dev/null 2>&1 &
+    ranks=$!
+    pytest_of others --ignore=tests/mpi --ignore=tests/slurm || code=1
+    wait "$ranks" || code=1
+    cat "$logs/ranks"
+    return "$code"
 }
 
 floors() {
@@ -52,8 +67,8 @@ elif [ "${CI:-}" = true ]; then fail "no MPI of the distribution, and none could
 fi
 # Tests start mpirun themselves, up to 8 ranks on however few cores there are.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-summary=$(mktemp)
-trap 'rm -f "$summary"' EXIT
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
 
 check "ruff" ruff check --quiet
 check "format" ruff format --check --quiet
@@ -64,7 +79,7 @@ check "tests" tests "$@"
 if [ $# -eq 0 ]; then check "coverage" floors; fi
 
 echo
-tail -n 1 "$summary"
+tail -qn 1 "$logs"/*
 if [ ${#failed[@]} -gt 0 ]; then
     echo "result: FAILED: ${failed[*]} ($((SECONDS / 60)) min $((SECONDS % 60)) s)"
     exit 1
