@@ -44,7 +44,7 @@ def measure(config: dict[str, Any]) -> list[float]:
         spent.append(time.perf_counter() - began)
         return first_updates(data, updates, losses, losses, world.config.training)
 
-    with tempfile.TemporaryDirectory() as path, patch("hpcfsl.group.train_group", hand_out):
+    with tempfile.TemporaryDirectory() as path, patch("hpcfsl.uploads.train_group", hand_out):
         loop = RoundLoop(world, RunFolder(Path(path)), None, watch, None)
         watch.take = dict  # type: ignore[method-assign]  # what is recorded leaves the watch alone
         for _ in range(ROUNDS):

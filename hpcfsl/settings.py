@@ -120,7 +120,7 @@ class Registry(Generic[S]):
 
 
 def _whole(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema with what it refers to in the places of the references, so that it can be part of a larger one."""
+    """Return a schema with what it refers to in the places of the references: it can be part of a larger one."""
     parts = schema.pop("$defs", {})
 
     def fill(value: Any) -> Any:
