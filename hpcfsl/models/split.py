@@ -8,6 +8,7 @@ bits that the whole module computes; this is checked on a trial batch each time 
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,6 +57,10 @@ class SplitModel:
         reset_weights(module, seed)
         parameters = dict(module.named_parameters(remove_duplicate=False))
         return self.layout.flatten({name: parameters[name.partition(".")[2]].detach() for name in self.layout.names})
+
+    def pieces(self) -> nn.Sequential:
+        """Return a copy of all that a sample passes, in order; its parameters have the names of the layout."""
+        return copy.deepcopy(nn.Sequential(OrderedDict(client=self.client_half, server=self.server_half)))
 
     def client_forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Return the smashed data [batch, *smashed_shape] for weights by layout name (the server's may be absent)."""

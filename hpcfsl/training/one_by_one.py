@@ -6,8 +6,6 @@ has the same bits in any company.
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,8 +40,7 @@ class OneByOneExecutor:
     ) -> None:
         self.detail, self._settings, self._device = detail, settings, device
         self.chunk_clients = settings.chunk_clients
-        # One copy of both halves, so that what they share (with no cut) stays shared.
-        self._halves = copy.deepcopy(nn.Sequential(model.client_half, model.server_half)).to(device).train()
+        self._halves = model.pieces().to(device).train()
         self._dropouts = [layer for layer in self._halves.modules() if isinstance(layer, KeyedDropout)]
         self._flat, self._start = torch.zeros(2, model.layout.size, device=device)
         self._parameters = _resident(self._halves, model, self._flat)
@@ -114,8 +111,6 @@ def _resident(halves: nn.Module, model: SplitModel, flat: Tensor) -> list[nn.Par
     found = dict(halves.named_parameters())
     parameters = []
     for name, view in model.layout.unflatten(flat).items():
-        half, _, rest = name.partition(".")
-        parameter = found[("0." if half == "client" else "1.") + rest]
-        parameter.data = view
-        parameters.append(parameter)
+        found[name].data = view
+        parameters.append(found[name])
     return parameters

@@ -201,7 +201,7 @@ class TestChoice:
             ("mlp", "stacked"),
             ("block", "stacked"),
             ("next-symbol", "stacked"),
-            ("scaled", "stacked (by torch.func: parameter 0.scale is used outside of a known layer)"),
+            ("scaled", "stacked (by torch.func: parameter client.scale is used outside of a known layer)"),
         ],
     )
     def test_the_record_says_what_was_used(self, name: str, wanted: str) -> None:

@@ -5,12 +5,11 @@ Slower than stacked layers, and any module that `torch.func.vmap` can batch will
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hpcfsl.models.dropout import KeyedDropout
 from hpcfsl.models.split import SplitModel
@@ -24,7 +23,7 @@ class FunctionalStep:
 
     def __init__(self, model: SplitModel, settings: TrainingSettings, device: torch.device) -> None:
         self._settings, self._device, self._layout = settings, device, model.layout
-        halves = copy.deepcopy(nn.Sequential(model.client_half, model.server_half)).to(device).train()
+        halves = model.pieces().to(device).train()
         self._model = replace(model, client_half=halves[0], server_half=halves[1])
         self.dropouts = [layer for layer in halves.modules() if isinstance(layer, KeyedDropout)]
         self._step = torch.func.vmap(torch.func.grad_and_value(self._loss))

@@ -7,7 +7,6 @@ would give wrong updates, which the trial in `trial` finds out.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ class GraphStep:
 
     def __init__(self, model: SplitModel, settings: TrainingSettings, device: torch.device) -> None:
         self._settings, self._device = settings, device
-        halves = copy.deepcopy(nn.Sequential(model.client_half, model.server_half)).to(device).train()
+        halves = model.pieces().to(device).train()
         places = _places(halves, model)
         self._forward, self._bound = _stack(halves, places)
         self.dropouts = [layer for layer in self._forward.modules() if isinstance(layer, KeyedDropout)]
@@ -100,12 +99,7 @@ class _Tracer(fx.Tracer):
 def _places(halves: nn.Module, model: SplitModel) -> dict[int, int]:
     """Return where in the layout each parameter of `halves` stands, by its id."""
     order = {name: place for place, name in enumerate(model.layout.names)}
-    sides = {"0": "client.", "1": "server."}
-    found = {}
-    for name, parameter in halves.named_parameters():
-        side, _, rest = name.partition(".")
-        found[id(parameter)] = order[sides[side] + rest]
-    return found
+    return {id(parameter): order[name] for name, parameter in halves.named_parameters()}
 
 
 def _stack(halves: nn.Module, places: Mapping[int, int]) -> tuple[fx.GraphModule, list[_Bound]]:

@@ -1,0 +1,12 @@
+"""Split protocols: which part of the model lives where, and every byte that would cross a wire.
+
+A protocol is one registered settings class in a file of its own; `protocol` is the seam, `wire` the account of bytes.
+"""
+
+from __future__ import annotations
+
+from hpcfsl.training.protocols import fedavg, splitfed_v1
+from hpcfsl.training.protocols.protocol import Protocol, protocols
+from hpcfsl.training.protocols.wire import FLOAT_BYTES, LABEL_BYTES, WireBytes
+
+__all__ = ["FLOAT_BYTES", "LABEL_BYTES", "Protocol", "WireBytes", "fedavg", "protocols", "splitfed_v1"]
