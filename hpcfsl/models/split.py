@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import cast
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from hpcfsl.errors import ConfigError
 from hpcfsl.models import chains, checks, graphs
 from hpcfsl.models.initial import reset_weights
 from hpcfsl.models.layout import Layout
+from hpcfsl.models.link import Link
 from hpcfsl.settings import suggest
 
 NO_CUT = "none"
@@ -40,6 +42,7 @@ class SplitModel:
         smashed_shape: Shape of the smashed data of one sample.
         target_shape: Shape of the classes of one sample: () for one, (positions,) for one at each position.
         trial: The two samples on which the model was tried, [2, *sample_shape].
+        link: What lies between the halves: a compression, or a plain link that passes everything on.
     """
 
     whole: nn.Module
@@ -50,6 +53,17 @@ class SplitModel:
     smashed_shape: tuple[int, ...]
     target_shape: tuple[int, ...]
     trial: Tensor
+    link: Link = field(default_factory=Link)
+
+    @property
+    def up_bytes(self) -> int:
+        """Bytes of one sample's smashed data on the wire."""
+        return self.link.up_bytes(prod(self.smashed_shape))
+
+    @property
+    def down_bytes(self) -> int:
+        """Bytes of one sample's cut gradient on the wire."""
+        return self.link.down_bytes(prod(self.smashed_shape))
 
     def initial_weights(self, seed: int) -> Tensor:
         """Return float32 [layout.size] on the processor, a function of `seed`; by name the same at every cut."""
@@ -60,7 +74,8 @@ class SplitModel:
 
     def pieces(self) -> nn.Sequential:
         """Return a copy of all that a sample passes, in order; its parameters have the names of the layout."""
-        return copy.deepcopy(nn.Sequential(OrderedDict(client=self.client_half, server=self.server_half)))
+        link = {} if type(self.link) is Link else {"link": self.link}
+        return copy.deepcopy(nn.Sequential(OrderedDict(client=self.client_half, **link, server=self.server_half)))
 
     def client_forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Return the smashed data [batch, *smashed_shape] for weights by layout name (the server's may be absent)."""
@@ -72,7 +87,7 @@ class SplitModel:
 
     def forward(self, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Return logits [batch, *target_shape, classes] of inputs [batch, ...] for weights by layout name."""
-        return self.server_forward(weights, self.client_forward(weights, inputs))
+        return self.server_forward(weights, self.link(self.client_forward(weights, inputs)))
 
     @cached_property
     def _client_names(self) -> dict[str, str]:

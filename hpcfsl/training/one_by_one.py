@@ -16,7 +16,7 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.training.batches import epoch_orders
 from hpcfsl.training.dropout import keep_masks
 from hpcfsl.training.loss import mean_loss
-from hpcfsl.training.optimisers import LocalOptimiser
+from hpcfsl.training.optimisers import LocalOptimiser, rates_of
 from hpcfsl.training.precision import autocast
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.updates import FirstUpdates, LocalData, first_updates
@@ -46,7 +46,10 @@ class OneByOneExecutor:
         self._parameters = _resident(self._halves, model, self._flat)
         views = [model.layout.unflatten(flat).values() for flat in (self._flat, self._start)]
         self._optimiser = LocalOptimiser(
-            settings, [each.view(1, -1) for each in views[0]], [each.view(-1) for each in views[1]]
+            settings,
+            [each.view(1, -1) for each in views[0]],
+            [each.view(-1) for each in views[1]],
+            rates_of(model.layout, settings),
         )
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:

@@ -1,10 +1,11 @@
-"""The local step of many clients at once: proximal term, clipping, then SGD or Adam, in place.
+"""The local step of many clients at once: drift, proximal term, clipping, then SGD or Adam, in place.
 
-In this order, for each client: its gradient g; plus mu times its way from the start (FedProx: Li et al., "Federated
+In this order, for each client: its gradient g; plus its drift (SCAFFOLD: Karimireddy et al., ICML 2020); plus mu times its way from the start (FedProx: Li et al., "Federated
 optimization in heterogeneous networks", MLSys 2020); scaled down to the clipping norm over all parameters (Pascanu et
 al., "On the difficulty of training recurrent neural networks", ICML 2013); plus weight decay times the weights; then
 SGD with heavy-ball momentum, or Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015). The
-formulas of the last two are those of `torch.optim`.
+formulas of the last two are those of `torch.optim`. The two halves may have a rate each (`rates_of`); all else is one
+for both.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hpcfsl.models.layout import Layout
 from hpcfsl.training.settings import TrainingSettings
+
+
+def rates_of(layout: Layout, settings: TrainingSettings) -> tuple[float, ...]:
+    """Return the step size of each parameter of `layout.names`, in order: the server half may have one of its own."""
+    server = settings.server_half_learning_rate or settings.learning_rate
+    return tuple(server if name.startswith("server.") else settings.learning_rate for name in layout.names)
 
 
 class LocalOptimiser:
@@ -23,11 +31,24 @@ class LocalOptimiser:
     Args:
         settings: Which rule, and its numbers.
         weights: One tensor [clients, size] a parameter, changed in place by `step`.
-        start: The weights before the round, one tensor [size] a parameter; read where there is a proximal term.
+        start: The weights before the round, one tensor [1 or clients, size] a parameter; read where there is a proximal
+            term.
+        rates: Step size of each parameter, as `rates_of` gives them; None for `learning_rate` everywhere.
+        drift: What is added to each gradient, one tensor [clients, size] a parameter; none for nothing.
     """
 
-    def __init__(self, settings: TrainingSettings, weights: Sequence[Tensor], start: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        weights: Sequence[Tensor],
+        start: Sequence[Tensor],
+        rates: Sequence[float] | None = None,
+        drift: Sequence[Tensor] = (),
+    ) -> None:
         self._settings, self._weights, self._start = settings, list(weights), list(start)
+        self._drift = list(drift)
+        rates = [settings.learning_rate] * len(self._weights) if rates is None else list(rates)
+        self._of_rate = {rate: [place for place, own in enumerate(rates) if own == rate] for rate in rates}
         adam = settings.optimizer == "adam"
         self._means = [torch.zeros_like(each) for each in weights] if adam or settings.momentum else []
         self._squares = [torch.zeros_like(each) for each in weights] if adam else []
@@ -56,8 +77,11 @@ class LocalOptimiser:
         """
         settings, weights = self._settings, _first(self._weights, active)
         slopes = [gradient.reshape(active, -1) for gradient in gradients]
+        if self._drift:
+            slopes = list(torch._foreach_add(slopes, _first(self._drift, active)))
         if settings.proximal:
-            away = [weight - start for weight, start in zip(weights, self._start, strict=True)]
+            starts = _first(self._start, active)
+            away = [weight - start for weight, start in zip(weights, starts, strict=True)]
             slopes = list(torch._foreach_add(slopes, away, alpha=settings.proximal))
         if settings.clip_norm:
             slopes = _clip(slopes, settings.clip_norm)
@@ -71,7 +95,8 @@ class LocalOptimiser:
             torch._foreach_mul_(means, settings.momentum)
             torch._foreach_add_(means, slopes)
             slopes = means
-        torch._foreach_add_(weights, slopes, alpha=-settings.learning_rate)
+        for rate, places in self._of_rate.items():
+            torch._foreach_add_([weights[i] for i in places], [slopes[i] for i in places], alpha=-rate)
 
     def _step_adam(self, weights: list[Tensor], gradients: list[Tensor], active: int) -> None:
         settings = self._settings
@@ -83,13 +108,16 @@ class LocalOptimiser:
         torch._foreach_lerp_(means, gradients, weight=1.0 - decays[0])
         torch._foreach_mul_(squares, decays[1])
         torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - decays[1])
-        rate, root = (settings.learning_rate / corrections[0]).float(), corrections[1].sqrt().float()
-        for weight, mean, square in zip(weights, means, squares, strict=True):
-            weight.sub_(mean * rate / (square.sqrt() / root + settings.adam_epsilon))
+        root = corrections[1].sqrt().float()
+        for size, places in self._of_rate.items():
+            rate = (size / corrections[0]).float()
+            for i in places:
+                weights[i].sub_(means[i] * rate / (squares[i].sqrt() / root + settings.adam_epsilon))
 
 
 def _first(tensors: list[Tensor], active: int) -> list[Tensor]:
-    return tensors if len(tensors[0]) == active else [each[:active] for each in tensors]
+    # What has one row is for all of them.
+    return tensors if len(tensors[0]) in (1, active) else [each[:active] for each in tensors]
 
 
 def _clip(gradients: list[Tensor], bound: float) -> list[Tensor]:

@@ -27,6 +27,8 @@ def train_client(
 ) -> Tensor:
     """Return one client's first model update, float32 [params]: forward to the cut, over it, loss, back, step."""
     weights, mean, square, step = start.clone(), torch.zeros_like(start), torch.zeros_like(start), 0
+    rate = torch.full_like(start, settings.learning_rate)
+    rate[model.layout.client_size :] = settings.server_half_learning_rate or settings.learning_rate
     for epoch in range(settings.local_epochs):
         counts, clients = np.array([len(targets)]), np.array([client])
         order = epoch_orders(counts, seed=seed, round=round, clients=clients, epoch=epoch)[0]
@@ -41,13 +43,13 @@ def train_client(
             gradient, step = gradient + settings.weight_decay * weights, step + 1
             if settings.optimizer == "sgd":
                 mean = settings.momentum * mean + gradient
-                weights = weights - settings.learning_rate * mean
+                weights = weights - rate * mean
             else:
                 mean = settings.adam_beta1 * mean + (1 - settings.adam_beta1) * gradient
                 square = settings.adam_beta2 * square + (1 - settings.adam_beta2) * gradient**2
                 mean_hat = mean / (1 - settings.adam_beta1**step)
                 square_hat = square / (1 - settings.adam_beta2**step)
-                weights = weights - settings.learning_rate * mean_hat / (square_hat.sqrt() + settings.adam_epsilon)
+                weights = weights - rate * mean_hat / (square_hat.sqrt() + settings.adam_epsilon)
     _drop_masks(model)
     return weights - start
 
@@ -57,10 +59,10 @@ def _gradient(model: SplitModel, weights: Tensor, inputs: Tensor, targets: Tenso
     leaf = weights.clone().requires_grad_()
     named = model.layout.unflatten(leaf)
     smashed = model.client_forward(named, inputs)
-    at_server = smashed.detach().requires_grad_()
-    loss = sample_losses(model.server_forward(named, at_server), targets).mean()
+    sent = smashed.detach().requires_grad_()
+    loss = sample_losses(model.server_forward(named, model.link(sent)), targets).mean()
     # `materialize_grads`: with no cut nothing of the weights is at the server, and its gradient is zero.
-    server_gradient, cut_gradient = torch.autograd.grad(loss, [leaf, at_server], materialize_grads=True)
+    server_gradient, cut_gradient = torch.autograd.grad(loss, [leaf, sent], materialize_grads=True)
     client_gradient = torch.autograd.grad(smashed, leaf, grad_outputs=cut_gradient)[0]
     return client_gradient + server_gradient
 

@@ -17,6 +17,8 @@ class TrainingSettings(Settings):
     momentum, starts at zero every round."""
     learning_rate: float = Field(0.1, gt=0, le=100)
     """Step size of the local optimizer (`eta_local`)."""
+    server_half_learning_rate: float = Field(0.0, ge=0, le=100)
+    """Step size of the server half's local steps where the model is cut; 0 takes `learning_rate`."""
     momentum: float = Field(0.0, ge=0, lt=1)
     """Heavy-ball momentum of `sgd`."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)

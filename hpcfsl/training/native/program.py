@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from hpcfsl.models.dropout import KeyedDropout
 from hpcfsl.models.graphs import UncuttableError, trace
+from hpcfsl.models.link import Link
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.native import layers
 from hpcfsl.training.native.functions import layer_of_function
@@ -88,6 +89,8 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
 
 def _steps(model: SplitModel) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers in the order they run, each with its name in the layout; functions as the layers they equal."""
+    if type(model.link) is not Link:
+        raise UnknownLayerError("its smashed data is compressed")
     for prefix, half in (("client.", model.client_half), ("server.", model.server_half)):
         try:
             graph = trace(half)

@@ -31,7 +31,12 @@ class SplitFedV1(Protocol):
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Count smashed data, gradients and labels of every sample and epoch, and the client half, up and down."""
         passes = samples * epochs
-        smashed = passes * (FLOAT_BYTES * prod(model.smashed_shape))
         labels = passes * (LABEL_BYTES * prod(model.target_shape))
         half = np.full(len(samples), FLOAT_BYTES * model.layout.client_size, np.int64)
-        return WireBytes(smashed_up=smashed, gradients_down=smashed, labels_up=labels, model_up=half, model_down=half)
+        return WireBytes(
+            smashed_up=passes * model.up_bytes,
+            gradients_down=passes * model.down_bytes,
+            labels_up=labels,
+            model_up=half,
+            model_down=half,
+        )

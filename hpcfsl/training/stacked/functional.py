@@ -24,7 +24,8 @@ class FunctionalStep:
     def __init__(self, model: SplitModel, settings: TrainingSettings, device: torch.device) -> None:
         self._settings, self._device, self._layout = settings, device, model.layout
         halves = model.pieces().to(device).train()
-        self._model = replace(model, client_half=halves[0], server_half=halves[1])
+        client, server = halves.get_submodule("client"), halves.get_submodule("server")
+        self._model = replace(model, client_half=client, server_half=server)
         self.dropouts = [layer for layer in halves.modules() if isinstance(layer, KeyedDropout)]
         self._step = torch.func.vmap(torch.func.grad_and_value(self._loss))
 

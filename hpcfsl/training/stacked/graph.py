@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hpcfsl.models.dropout import KeyedDropout
+from hpcfsl.models.link import Link
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.loss import sample_losses
 from hpcfsl.training.precision import autocast
@@ -92,7 +93,7 @@ class _Tracer(fx.Tracer):
     """Leaves closed what is stacked or is handed its mask; opens what users wrote."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        closed = isinstance(m, KeyedDropout) or stacked_layer(m) is not None
+        closed = isinstance(m, KeyedDropout | Link) or stacked_layer(m) is not None
         return closed or super().is_leaf_module(m, module_qualified_name)
 
 

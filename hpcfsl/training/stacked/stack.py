@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hpcfsl.models.layout import Layout
-from hpcfsl.training.optimisers import LocalOptimiser
+from hpcfsl.training.optimisers import LocalOptimiser, rates_of
 from hpcfsl.training.settings import TrainingSettings
 
 
@@ -72,5 +72,8 @@ class Stack:
         self._weights = [self._start.new_empty(capacity, *shape) for shape in shapes]
         starts = self._layout.unflatten(self._start).values()
         self.optimiser = LocalOptimiser(
-            self._settings, [each.view(capacity, -1) for each in self._weights], [each.view(-1) for each in starts]
+            self._settings,
+            [each.view(capacity, -1) for each in self._weights],
+            [each.view(-1) for each in starts],
+            rates_of(self._layout, self._settings),
         )
