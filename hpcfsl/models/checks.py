@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,9 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.dropout import MAX_LAYERS, KeyedDropout
 from hpcfsl.models.initial import find_unset
+
+Predicts = Literal["classes", "numbers"]
+"""What a model's outputs are: logits of classes, or numbers themselves."""
 
 
 def refuse_layers(module: nn.Module, section: str) -> None:
@@ -102,8 +107,15 @@ def trial_inputs(sample_shape: tuple[int, ...], vocabulary: int) -> Tensor:
     return values.reshape(2, *sample_shape)
 
 
-def try_whole(module: nn.Module, inputs: Tensor, target_shape: tuple[int, ...], section: str) -> Tensor:
-    """Run `inputs`, [2, ...], through a module; return the logits, [2, *target_shape, classes].
+def try_whole(
+    module: nn.Module,
+    inputs: Tensor,
+    target_shape: tuple[int, ...],
+    section: str,
+    *,
+    predicts: Predicts = "classes",
+) -> Tensor:
+    """Run `inputs`, [2, ...], through a module; return logits [2, *target_shape, classes], or numbers.
 
     Raises:
         ConfigError: The module cannot take the samples, draws random numbers, returns something else, or changes its
@@ -116,13 +128,21 @@ def try_whole(module: nn.Module, inputs: Tensor, target_shape: tuple[int, ...], 
         logits = _run(module, inputs.clone(), section)
         if not torch.equal(state, torch.random.get_rng_state()):
             raise ConfigError(section, name, "draws random numbers that no key decides; take them out of forward")
-    if not isinstance(logits, Tensor) or logits.shape[:-1] != (2, *target_shape):
-        wanted = ", ".join(map(str, (2, *target_shape, "classes")))
-        raise ConfigError(section, name, f"returns {_describe(logits)} for 2 samples; return logits [{wanted}]")
+    outputs = _checked(logits, target_shape, predicts, section, name)
     for key, buffer in module.named_buffers():
         if key not in before or not _same(before[key], buffer):
             raise ConfigError(section, key, "is a buffer that forward changes; make it constant, or use GroupNorm")
-    return logits
+    return outputs
+
+
+def _checked(outputs: object, target_shape: tuple[int, ...], predicts: Predicts, section: str, name: str) -> Tensor:
+    """Return `outputs`; raise ConfigError unless `outputs` are what the targets of two samples need."""
+    numbers = predicts == "numbers"
+    if isinstance(outputs, Tensor) and (outputs.shape if numbers else outputs.shape[:-1]) == (2, *target_shape):
+        return outputs
+    wanted = ", ".join(map(str, (2, *target_shape) if numbers else (2, *target_shape, "classes")))
+    fix = f"return {'numbers' if numbers else 'logits'} [{wanted}]"
+    raise ConfigError(section, name, f"returns {_describe(outputs)} for 2 samples; {fix}")
 
 
 def measure_dropout(module: nn.Module, inputs: Tensor, section: str) -> None:
@@ -150,26 +170,28 @@ def measure_dropout(module: nn.Module, inputs: Tensor, section: str) -> None:
         layer.features = shapes[layer][0][1:]
 
 
-def try_halves(
-    client: nn.Module, server: nn.Module, inputs: Tensor, logits: Tensor, key: str, cut: str
-) -> tuple[int, ...]:
-    """Run `inputs` through both halves; return the shape of the smashed data of one sample.
+def try_parts(
+    parts: Sequence[nn.Module], inputs: Tensor, outputs: Tensor, key: str, cut: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Run `inputs` through client half, server half and tail; return the shapes that cross the cuts, of one sample.
 
     Raises:
-        ConfigError: No single tensor [2, ...] crosses the cut, a half changes what it is given, or the halves do not
-            compute `logits`.
+        ConfigError: No single tensor [2, ...] crosses a cut, a part changes what it is given, or the parts do not
+            compute `outputs`.
     """
-    given = inputs.clone()
+    crossing, kept = [inputs.clone()], [inputs]
     with torch.no_grad():
-        smashed = client(given)
-        if not isinstance(smashed, Tensor) or smashed.ndim == 0 or smashed.shape[0] != 2:
-            fix = f"passes on {_describe(smashed)} for 2 samples, not one tensor [2, ...]; choose another cut or 'none'"
-            raise ConfigError(key, cut, fix)
-        kept = smashed.clone()
-        found = server(smashed)
-    if not (_same(found, logits) and _same(kept, smashed) and _same(given, inputs)):
+        for part in parts:
+            passed = part(crossing[-1])
+            if not isinstance(passed, Tensor) or passed.ndim == 0 or passed.shape[0] != 2:
+                fix = f"passes on {_describe(passed)} for 2 samples, not one tensor [2, ...]; choose another, or 'none'"
+                raise ConfigError(key, cut, fix)
+            crossing.append(passed)
+            kept.append(passed.clone())
+    same = all(_same(one, other) for one, other in zip(kept, crossing, strict=True))
+    if not (same and _same(crossing[-1], outputs)):
         raise ConfigError(key, cut, "forward changes tensors in place or branches; rewrite it, or choose another cut")
-    return tuple(smashed.shape[1:])
+    return tuple(crossing[1].shape[1:]), tuple(crossing[2].shape[1:])
 
 
 def _run(module: nn.Module, inputs: Tensor, section: str) -> object:

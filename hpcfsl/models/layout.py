@@ -21,9 +21,9 @@ class Layout:
     """Where each parameter lies in the flat update vector.
 
     Attributes:
-        names: Parameter names, "client." ones before "server." ones.
+        names: Parameter names, "client." ones, "tail." ones, then "server." ones.
         shapes: Their shapes.
-        client_size: How many numbers at the front belong to the client half.
+        client_size: How many numbers at the front are the client's: its half, and its tail where it has one.
     """
 
     names: tuple[str, ...]

@@ -17,7 +17,7 @@ from hpcfsl.models.split import SplitModel
 
 @dataclass(frozen=True, kw_only=True)
 class HalfOperations:
-    """Operations of training on one sample; the server's are 0 where the model is not cut."""
+    """Operations of training on one sample; a tail is the client's, and the server's are 0 where nothing is cut."""
 
     client: int
     server: int
@@ -35,8 +35,9 @@ def count_halves(model: SplitModel) -> HalfOperations:
     for device in ("meta", "cpu"):
         try:
             client, smashed = _count(model.client_half, model.trial[:1], device)
-            server, _ = _count(model.server_half, smashed, device)
-            return HalfOperations(client=client, server=server)
+            server, returned = _count(model.server_half, smashed, device)
+            tail, _ = _count(model.tail, returned, device)
+            return HalfOperations(client=client + tail, server=server)
         except (RuntimeError, NotImplementedError, TypeError) as error:
             problems.append(str(error))
     raise ValueError(f"torch cannot count the model's operations ({problems[-1]})")

@@ -10,6 +10,7 @@ executor's `detail` says why.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -23,7 +24,7 @@ from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.staging import Stager
 from hpcfsl.training.table import Candidate, find_candidate, key_of
-from hpcfsl.training.updates import FirstUpdates, LocalData, gather
+from hpcfsl.training.updates import FirstUpdates, LocalData, gather, rows_of
 
 UNKNOWN = 1 << 40
 """Samples of the largest client where nobody counted."""
@@ -32,7 +33,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Executor(Protocol):
-    """Trains a chunk of clients from common weights."""
+    """Trains a chunk of clients, from common weights or each from its own."""
 
     name: str
     detail: str
@@ -43,12 +44,17 @@ class Executor(Protocol):
     """Clients that it is given at a time otherwise."""
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
-        """Return the first model updates of the chunk; `start` is float32 [params]."""
+        """Return the first model updates of the chunk; `start` is float32 [params], or [clients, params]."""
         ...
 
 
 def make_executor(
-    model: SplitModel, settings: TrainingSettings, device: torch.device, *, most_samples: int = UNKNOWN
+    model: SplitModel,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    most_samples: int = UNKNOWN,
+    alike: bool = True,
 ) -> Executor:
     """Return the executor of a run.
 
@@ -57,12 +63,14 @@ def make_executor(
         settings: Local training.
         device: Where this rank computes.
         most_samples: Training samples of the population's largest client, where that is known.
+        alike: Whether clients start from common weights and have no drift, so that they may share work.
 
     Raises:
         ConfigError: The settings ask for what the device or the executor cannot do.
         MemoryError: There is not enough memory.
     """
     choice = choose(model, settings, device)
+    choice = replace(choice, share_wide=choice.share_wide and alike)
     settings = settings.replace(chunk_clients=choice.chunk_clients)
     made = make_candidate(choice, model, settings, device, most_samples=most_samples)
     if (
@@ -149,11 +157,12 @@ def train_group(
     """Return the first model updates of a whole group on the device of `start`, in chunks if need be."""
     if executor.whole_groups:
         return executor.train(start, data, seed=seed, round=round)
-    pieces = Stager(start.device).chunks(data, chunk)
-    trained = (executor.train(start, piece, seed=seed, round=round) for piece in pieces)
+    pieces, edges = Stager(start.device).chunks(data, chunk), range(0, len(data.clients), chunk)
+    starts = (rows_of(start, first, first + chunk) for first in edges)
+    trained = (executor.train(*each, seed=seed, round=round) for each in zip(starts, pieces, strict=True))
     return gather(trained, len(data.clients))
 
 
 def _has_convolutions(model: SplitModel) -> bool:
-    halves = (model.client_half, model.server_half)
+    halves = (model.client_half, model.server_half, model.tail)
     return any(isinstance(module, CONVOLUTIONS) for half in halves for module in half.modules())

@@ -76,8 +76,8 @@ def key_of(model: SplitModel, settings: TrainingSettings, device: torch.device) 
 
 
 def describe_model(model: SplitModel) -> str:
-    """Return the layers of both halves in order with the shapes of their parameters; the cut changes nothing."""
-    halves = (model.client_half, model.server_half)
+    """Return the layers of all parts in order with the shapes of their parameters; the cut changes nothing."""
+    halves = (model.client_half, model.server_half, model.tail)
     layers = [layer for half in halves for layer in half.modules() if not any(True for _ in layer.children())]
     return " ".join(_describe_layer(layer) for layer in layers if not isinstance(layer, nn.Identity))
 

@@ -91,7 +91,7 @@ def _steps(model: SplitModel) -> Iterator[tuple[str, nn.Module]]:
     """Yield the layers in the order they run, each with its name in the layout; functions as the layers they equal."""
     if type(model.link) is not Link:
         raise UnknownLayerError("its smashed data is compressed")
-    for prefix, half in (("client.", model.client_half), ("server.", model.server_half)):
+    for prefix, half in (("client.", model.client_half), ("server.", model.server_half), ("tail.", model.tail)):
         try:
             graph = trace(half)
         except UncuttableError as error:
