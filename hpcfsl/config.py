@@ -25,6 +25,7 @@ from hpcfsl.data.partitions import Partition, partitions
 from hpcfsl.data.sources import Source, sources
 from hpcfsl.defense.grouping import Grouping, groupings
 from hpcfsl.defense.scoring import Score, scores
+from hpcfsl.defense.screening import Screening, screenings
 from hpcfsl.defense.threshold import Threshold, thresholds
 from hpcfsl.defense.weighting import Bounds, Reading, readings
 from hpcfsl.defense.weighting.influence import Influence, influences
@@ -114,6 +115,7 @@ class Config:
     training: TrainingSettings
     groups: Grouping
     perturbation: Perturbation
+    screening: Screening
     score: Score
     threshold: Threshold
     influence: Influence
@@ -152,6 +154,7 @@ SECTIONS: dict[str, Section] = {
     "training": TrainingSettings,
     "groups": groupings,
     "perturbation": perturbations,
+    "screening": screenings,
     "score": scores,
     "threshold": thresholds,
     "influence": influences,
@@ -325,7 +328,19 @@ def _check_together(config: Config) -> None:
         raise ConfigError("bounds.sum_over", bounds.sum_over, fix)
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
+    _check_screening(config)
     _check_faults(config.faults, config.clock)
+
+
+def _check_screening(config: Config) -> None:
+    """Refuse screening that nothing asks for, and the reverse; and attacks on smashed data that nobody sends."""
+    protocol, screening = config.protocol, config.screening
+    if getattr(protocol, "undo", "none") == "screen" and not screening.compares:
+        rules = " or ".join(repr(name) for name in screenings.names() if screenings.get(name) is not type(screening))
+        raise ConfigError("screening.rule", screening.rule, f"protocol.undo = 'screen' needs a rule; choose {rules}")
+    if config.threat.poisons_smashed and not protocol.cuts:
+        fix = f"poisons smashed data, and protocol {protocol.name!r} has none; use one with a cut"
+        raise ConfigError("threat.attack", config.threat.attack, fix)
 
 
 def _check_faults(faults: Faults, clock: Clock) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hpcfsl.fates import Fates
 from hpcfsl.faults.corruption import corrupt_in_place
 from hpcfsl.privacy.perturbation import row_norms
-from hpcfsl.threats import View
+from hpcfsl.threats import OwnData, View
 from hpcfsl.training.executors import train_group
 from hpcfsl.training.updates import FirstUpdates, LocalData, no_updates
 from hpcfsl.world import World
@@ -43,7 +43,7 @@ def train_clients(world: World, start: torch.Tensor, fates: Fates, round: int) -
     arrived = fates.arrived
     if not arrived.any():
         return no_updates(world.model.layout.size)
-    data = _local_data(world, fates.clients[arrived], fates.attackers[arrived])
+    data = _local_data(world, fates.clients[arrived], fates.attackers[arrived], round)
     return train_group(
         world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
     )
@@ -76,15 +76,23 @@ def send_uploads(world: World, first: FirstUpdates, fates: Fates, round: int) ->
     return Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
 
 
-def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.bool_]) -> LocalData:
+def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.bool_], round: int) -> LocalData:
     counts = world.population.train_counts(members)
     rows = world.population.train_rows_of(members)
     inputs, targets = world.feed.inputs(rows), world.feed.targets(rows)
     bad = np.repeat(attackers, counts)
     if bad.any():
-        inputs[bad], targets[bad] = world.config.threat.poison(
-            inputs[bad], targets[bad], num_classes=world.feed.num_classes
+        own = OwnData(
+            clients=members[attackers],
+            counts=counts[attackers],
+            inputs=inputs[bad],
+            targets=targets[bad],
+            num_classes=world.feed.num_classes,
+            vocabulary=world.feed.dataset.vocabulary,
+            seed=world.config.run.seed,
+            round=round,
         )
+        inputs[bad], targets[bad] = world.config.threat.poison(own)
     return LocalData(
         clients=members,
         counts=counts,

@@ -1,10 +1,21 @@
-"""Simulated attackers: what they do to their data and to their uploads. Layer 2.
+"""Simulated attackers: what they do to their data, to their smashed data and to their uploads. Layer 2.
 
 Every threat is one file with one registration (section `[threat]`). The truth (who attacks) is recorded in the trace
 and never shown to the defence.
 """
 
 from hpcfsl.threats import collusion, label_flip, no_threat, non_finite, sign_flip
-from hpcfsl.threats.threat import Threat, View, threats
+from hpcfsl.threats.threat import OwnData, Targets, Threat, View, threats
 
-__all__ = ["Threat", "View", "collusion", "label_flip", "no_threat", "non_finite", "sign_flip", "threats"]
+__all__ = [
+    "OwnData",
+    "Targets",
+    "Threat",
+    "View",
+    "collusion",
+    "label_flip",
+    "no_threat",
+    "non_finite",
+    "sign_flip",
+    "threats",
+]

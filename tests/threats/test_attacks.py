@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from support.made import first_state, small_config, small_world
 
 from hpcfsl.errors import ConfigError
 from hpcfsl.group import train_and_score
-from hpcfsl.threats import Threat, View, threats
+from hpcfsl.threats import OwnData, Threat, View, threats
 
 ATTACKS = ("alie", "ipm", "label-flip", "mimic", "non-finite", "none", "sign-flip")
 
@@ -71,21 +72,46 @@ def test_non_finite_uploads(value: str, number: float) -> None:
     )
 
 
+def own_data(inputs: Any, targets: Any, *, counts: Sequence[int] | None = None, **changes: Any) -> OwnData:
+    """Return the data of one attacker, or of several with so many samples each."""
+    counts = [len(targets)] if counts is None else counts
+    settings = {"num_classes": 3, "vocabulary": 0, "seed": 0, "round": 0, **changes}
+    return OwnData(
+        clients=np.arange(len(counts)) * 7, counts=np.array(counts), inputs=inputs, targets=targets, **settings
+    )
+
+
 @given(st.integers(2, 20), st.lists(st.integers(0, 1), min_size=1, max_size=20))
 def test_labels_are_mirrored_and_mirrored_back(num_classes: int, labels: list[int]) -> None:
     targets, inputs = np.array(labels, np.int64), np.zeros((len(labels), 2), np.float32)
     flip = make_threat("label-flip").poison
-    same, flipped = flip(inputs, targets, num_classes=num_classes)
+    same, flipped = flip(own_data(inputs, targets, num_classes=num_classes))
     assert same is inputs
     assert flipped.tolist() == [num_classes - 1 - label for label in labels]
-    assert flip(inputs, flipped, num_classes=num_classes)[1].tolist() == labels
+    assert flip(own_data(inputs, flipped, num_classes=num_classes))[1].tolist() == labels
+
+
+def test_symbols_of_a_sequence_move_on_by_one() -> None:
+    targets = np.array([[0, 1, 2], [2, 2, 0]])
+    _, flipped = make_threat("label-flip").poison(own_data(np.zeros((2, 3), np.int64), targets, vocabulary=3))
+    assert flipped.tolist() == [[1, 2, 0], [0, 0, 1]]
+
+
+def test_numbers_are_mirrored_about_the_median_of_each_attackers_own() -> None:
+    targets = np.array([[1, 10], [2, 20], [6, 90], [5, 5], [7, 7]], np.float32)
+    own = own_data(np.zeros((5, 1), np.float32), targets, counts=[3, 2], num_classes=0)
+    _, flipped = make_threat("label-flip").poison(own)
+    assert flipped.dtype == np.float32
+    assert flipped.tolist() == [[3, 30], [2, 20], [-2, -50], [7, 7], [5, 5]]
+    assert own.targets.tolist() == targets.tolist()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_only_data_attacks_touch_data(attack: str) -> None:
-    inputs, targets = np.ones((3, 2), np.float32), np.array([0, 1, 2])
-    _, found = make_threat(attack).poison(inputs, targets, num_classes=3)
-    assert (found is targets) == (attack != "label-flip")
+    own = own_data(np.ones((3, 2), np.float32), np.array([0, 1, 2]))
+    inputs, targets = make_threat(attack).poison(own)
+    assert (targets is own.targets) == (attack != "label-flip")
+    assert inputs is own.inputs
 
 
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.data())

@@ -60,12 +60,12 @@ def exclude(rule: Threshold, credit: NDArray[np.float64], pool: NDArray[np.float
     seen = finite if pool is None else pool[np.isfinite(pool)]
     # One client alone, or none, gives no scale to judge by.
     raw = float(rule.compute(seen)) if len(finite) > 1 else np.inf
-    effective = max(raw, _lowest_allowed(finite, rule.max_excluded))
+    effective = max(raw, lowest_allowed(finite, rule.max_excluded))
     return Exclusion(raw_threshold=raw, threshold=effective, kept=np.isfinite(credit) & (credit <= effective))
 
 
-def _lowest_allowed(finite: NDArray[np.float64], max_excluded: float) -> float:
-    """Return the lowest threshold that excludes less than the allowed share."""
+def lowest_allowed(finite: NDArray[np.float64], max_excluded: float) -> float:
+    """Return the lowest threshold that excludes less than the allowed share of clients with finite scores."""
     # Two clients can only accuse each other, so a group of two excludes nobody whatever the share.
     limit = len(finite) if max_excluded == 1 else ceil(max_excluded * len(finite)) - 1
     if len(finite) <= 2:
