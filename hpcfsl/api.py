@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcfsl.config import Config, resolve
-from hpcfsl.data.dataset import Dataset, count_classes
+from hpcfsl.data.dataset import Dataset, count_classes, numbers_to_predict
 from hpcfsl.errors import DataError, one_line
 from hpcfsl.parallel.communicator import agree
 from hpcfsl.parallel.failure import failing_together
@@ -46,7 +46,8 @@ def run(
         out: The run folder.
         model: A module of one's own in place of the configured one; `model.cut` names the layer after which it is cut.
         inputs: Samples of one's own, [samples, ...]; needs `targets`.
-        targets: Class of each sample, integers from 0, [samples], or of each position, [samples, positions].
+        targets: Class of each sample, integers from 0, [samples], or of each position, [samples, positions]. Or
+            floating-point numbers to predict, [samples] or [samples, outputs].
         owners: Natural client of each sample, integers from 0, [samples]; for the `natural` partition.
         vocabulary: Number of symbols where the inputs are symbols, integers from 0, [samples, positions]; 0 where they
             are numbers.
@@ -76,12 +77,13 @@ def _dataset(
         raise DataError(
             f"inputs of shape {samples.shape} and targets of shape {classes.shape}: give at least one sample"
         )
+    numbers = classes.dtype.kind == "f"
     return Dataset(
         name="arrays",
         inputs=samples,
-        targets=_integers("targets", classes),
+        targets=numbers_to_predict(classes) if numbers else _integers("targets", classes),
         owners=None if owners is None else _integers("owners", _array("owners", owners)),
-        num_classes=count_classes(int(classes.max()), classes.shape[1:], vocabulary),
+        num_classes=0 if numbers else count_classes(int(classes.max()), classes.shape[1:], vocabulary),
         test_inputs=None,
         test_targets=None,
         vocabulary=vocabulary,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.data.feed import Samples
+from hpcfsl.data.feed import Samples, Targets
 from hpcfsl.data.participation import sample_ids
 from hpcfsl.seeding import Purpose
 from hpcfsl.training.evaluation import evaluate
@@ -84,7 +84,7 @@ def _test_globally(world: World, weights: torch.Tensor) -> tuple[float, float]:
     total *= prod(world.feed.target_shape)
     correct = sum(shards[shard][0] for shard in sorted(shards))
     loss = sum(shards[shard][1] for shard in sorted(shards))
-    return correct / total, loss / total
+    return float("nan") if world.feed.dataset.has_numbers else correct / total, loss / total
 
 
 def _test_clients(world: World, weights: torch.Tensor) -> list[tuple[int, int, int, float]]:
@@ -97,6 +97,6 @@ def _test_clients(world: World, weights: torch.Tensor) -> list[tuple[int, int, i
     return sorted(row for part in world.communicator.gather_all(mine) for row in part)
 
 
-def _evaluate(world: World, weights: torch.Tensor, inputs: Samples, targets: NDArray[np.int64]) -> tuple[int, float]:
+def _evaluate(world: World, weights: torch.Tensor, inputs: Samples, targets: Targets) -> tuple[int, float]:
     inputs_there, targets_there = (torch.from_numpy(values).to(world.device) for values in (inputs, targets))
     return evaluate(world.model, weights, inputs_there, targets_there)

@@ -29,6 +29,7 @@ from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
+from hpcfsl.training.settings import LossName
 
 T = TypeVar("T")
 
@@ -137,6 +138,7 @@ def _build(
     population = feed.population
     total, largest = population.total_and_largest()
     _check_fit(config, population, largest)
+    _check_loss(config.training.loss, feed.dataset)
     module = module or _build_model(config.model, feed)
     model = split(
         module,
@@ -144,6 +146,7 @@ def _build(
         feed.sample_shape,
         target_shape=feed.target_shape,
         vocabulary=feed.dataset.vocabulary,
+        predicts="numbers" if feed.dataset.has_numbers else "classes",
     )
     return World(
         config=config,
@@ -163,13 +166,13 @@ def _build(
 def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:
     with torch.device("meta"):  # counts parameters without making them
         size = 4 * sum(
-            parameter.numel() for parameter in settings.build(feed.sample_shape, feed.num_classes).parameters()
+            parameter.numel() for parameter in settings.build(feed.sample_shape, feed.num_outputs).parameters()
         )
     memory = memory_bytes()
     if size > memory:
         fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
         raise ConfigError("model.name", settings.model_dump()["name"], fix)
-    return settings.build(feed.sample_shape, feed.num_classes)
+    return settings.build(feed.sample_shape, feed.num_outputs)
 
 
 def _count_operations(config: Config, model: SplitModel) -> HalfOperations:
@@ -180,6 +183,13 @@ def _count_operations(config: Config, model: SplitModel) -> HalfOperations:
     except ValueError as error:
         rule = config.clock.model_dump()["rule"]
         raise ConfigError("clock.rule", rule, f"{error}; use 'none', or another model") from None
+
+
+def _check_loss(loss: LossName, dataset: Dataset) -> None:
+    if loss == "auto" or (loss != "cross-entropy") == dataset.has_numbers:
+        return
+    fix = "numbers; use auto, squared, absolute or huber" if dataset.has_numbers else "classes; use auto"
+    raise ConfigError("training.loss", loss, f"the targets of {dataset.name} are {fix}")
 
 
 def _check_fit(config: Config, population: Population, largest: int) -> None:

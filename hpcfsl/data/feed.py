@@ -2,6 +2,8 @@
 
 Layer 1. The raw data stays as stored; only the rows asked for are converted: numbers to float32, symbols and classes to
 int64. Mean and standard deviation come from the training rows of all clients together and never from a test row.
+Targets that are numbers are standardised like inputs, so that one learning rate suits any unit; `target_scale` turns
+errors back into the data's own units.
 """
 
 from __future__ import annotations
@@ -20,6 +22,10 @@ Samples = NDArray[np.float32] | NDArray[np.int64]
 """Inputs of samples as a model takes them: float32, or int64 where they are symbols."""
 
 
+Targets = NDArray[np.int64] | NDArray[np.float32]
+"""Targets of samples as a loss takes them: classes, int64, or numbers, float32."""
+
+
 class Feed:
     """A data set divided into clients, ready to be read.
 
@@ -30,14 +36,18 @@ class Feed:
         population: Which rows each client holds.
         standardise: Whether inputs get mean 0 and standard deviation 1 over the training rows of all clients: for
             images [channels, height, width] a channel at a time, otherwise a feature (last axis) at a time. Without,
-            they are only converted to float32. Symbols have no mean; they are int64 in either case.
+            they are only converted to float32. Symbols have no mean; they are int64 in either case. Targets that are
+            numbers get mean 0 and standard deviation 1 too, an output at a time.
 
     Attributes:
         dataset: As given.
         population: As given.
         sample_shape: Shape of one sample.
-        target_shape: Shape of one sample's classes: () or (positions,).
-        num_classes: Number of classes.
+        target_shape: Shape of one sample's targets: (), (positions,) or (outputs,).
+        num_classes: Number of classes; 0 where targets are numbers.
+        num_outputs: Classes, or numbers to predict.
+        target_shift: What is taken from each number to predict, float64 [outputs]; None where targets are classes.
+        target_scale: By what it is divided then, float64 [outputs]; None where targets are classes.
         num_clients: Number of clients.
         num_test: Samples in the global test set, at least one.
     """
@@ -45,7 +55,7 @@ class Feed:
     def __init__(self, *, dataset: Dataset, population: Population, standardise: bool) -> None:
         self.dataset, self.population = dataset, population
         self.sample_shape, self.num_classes = dataset.sample_shape, dataset.num_classes
-        self.target_shape = dataset.target_shape
+        self.target_shape, self.num_outputs = dataset.target_shape, dataset.num_outputs
         self.num_clients = population.num_clients
         self._test_rows = population.test_pool() if dataset.test_inputs is None else np.arange(len(dataset.test_inputs))
         self.num_test = len(self._test_rows)
@@ -53,30 +63,41 @@ class Feed:
         if standardise and not dataset.vocabulary:
             mean, deviation = mean_and_deviation(dataset.inputs, population.train_pool())
             self._shift_and_scale = mean.astype(np.float32), (1.0 / deviation).astype(np.float32)
+        self.target_shift: NDArray[np.float64] | None = None
+        self.target_scale: NDArray[np.float64] | None = None
+        if dataset.has_numbers:
+            self.target_shift, self.target_scale = np.zeros(self.num_outputs), np.ones(self.num_outputs)
+            if standardise:
+                self.target_shift, self.target_scale = mean_and_deviation(dataset.targets, population.train_pool())
 
     def inputs(self, rows: NDArray[np.int64]) -> Samples:
         """Return samples of `dataset.inputs`, float32, or int64 for symbols, [len(rows), *sample_shape]."""
         return self._convert(self.dataset.inputs.take(rows, axis=0))
 
-    def targets(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the classes of rows of `dataset.inputs`, int64 [len(rows), *target_shape]."""
-        return self.dataset.targets[rows].astype(np.int64, copy=False)
+    def targets(self, rows: NDArray[np.int64]) -> Targets:
+        """Return classes, int64, or standardised numbers, float32, of rows of the data [len(rows), *target_shape]."""
+        return self._convert_targets(self.dataset.targets[rows])
 
-    def test_batch(self, start: int, stop: int) -> tuple[Samples, NDArray[np.int64]]:
-        """Return samples start .. stop - 1 of the global test set: inputs [stop - start, *sample_shape] and classes."""
+    def test_batch(self, start: int, stop: int) -> tuple[Samples, Targets]:
+        """Return samples start .. stop - 1 of the global test set: inputs [stop - start, *sample_shape] and targets."""
         return self._gather(self._test_rows[start:stop], from_test_set=self.dataset.test_inputs is not None)
 
-    def client_test(self, client: int) -> tuple[Samples, NDArray[np.int64]]:
-        """Return one client's test samples, perhaps none: inputs and classes as `inputs` and `targets` do."""
+    def client_test(self, client: int) -> tuple[Samples, Targets]:
+        """Return one client's test samples, perhaps none: inputs and targets as `inputs` and `targets` do."""
         return self._gather(self.population.test_rows(client), from_test_set=self.population.test_rows_of_test_set)
 
-    def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[Samples, NDArray[np.int64]]:
+    def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[Samples, Targets]:
         if not from_test_set:
             return self.inputs(rows), self.targets(rows)
         assert self.dataset.test_inputs is not None
         assert self.dataset.test_targets is not None
-        targets = self.dataset.test_targets[rows].astype(np.int64, copy=False)
+        targets = self._convert_targets(self.dataset.test_targets[rows])
         return self._convert(self.dataset.test_inputs.take(rows, axis=0)), targets
+
+    def _convert_targets(self, raw: NDArray[Any]) -> Targets:
+        if self.target_shift is None or self.target_scale is None:
+            return raw.astype(np.int64, copy=False)
+        return ((raw - self.target_shift) / self.target_scale).astype(np.float32)
 
     def _convert(self, raw: NDArray[Any]) -> Samples:
         if self.dataset.vocabulary:

@@ -35,7 +35,7 @@ class CifarCnn(Model):
     dropout2: float = Field(0.0, ge=0, lt=1)
     """Share of the hidden features that is dropped in training; 0 leaves the layer out."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """Return the module; 1,626,442 parameters for 3 x 32 x 32 samples and 10 classes."""
         from torch import nn
 
@@ -53,7 +53,7 @@ class CifarCnn(Model):
             linear1=nn.Linear(64 * pooled, 128),
             relu3=nn.ReLU(),
             dropout2=nn.Dropout(self.dropout2),
-            linear2=nn.Linear(128, num_classes),
+            linear2=nn.Linear(128, num_outputs),
         )
         # A layer that does nothing would still be a place to cut at.
         idle = [name for name, layer in layers.items() if isinstance(layer, nn.Dropout) and layer.p == 0]

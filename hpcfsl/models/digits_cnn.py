@@ -27,7 +27,7 @@ class DigitsCnn(Model):
     cut: str = Field("relu1", min_length=1)
     """The layer after which the model is cut: conv1, relu1, conv2, relu2, pool, flatten, linear1, relu3, or "none"."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """Return the module; 38,282 parameters for 1 x 8 x 8 samples and 10 classes."""
         from torch import nn
 
@@ -42,6 +42,6 @@ class DigitsCnn(Model):
                 flatten=nn.Flatten(),
                 linear1=nn.Linear(32 * (height // 2) * (width // 2), 64),
                 relu3=nn.ReLU(),
-                linear2=nn.Linear(64, num_classes),
+                linear2=nn.Linear(64, num_outputs),
             )
         )

@@ -1,28 +1,36 @@
-"""A language model of characters: embedding, one gated recurrent unit, one linear layer at each position.
+"""A language model of characters or tokens: embedding, gated recurrent units, one linear layer at each position.
 
 Layer 1. It predicts the next symbol at each position, as the stacked LSTM of McMahan et al., "Communication-efficient
 learning of deep networks from decentralized data" (AISTATS 2017), does for Shakespeare, from the same embedding of 8;
 the recurrent layer is that of Cho et al. (EMNLP 2014). Choose it for text: `python-docstrings`, `synthetic-text`, or
-your own symbols.
+your own symbols; for tokens by the thousand set `embedding` to 64 or more.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.errors import ConfigError
-from hpcfsl.models.model import Model, models
+from hpcfsl.models.model import Samples, models
+from hpcfsl.models.text import LanguageModel
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @models.register
-class GruLm(Model):
-    """Embedding, recurrent layer, linear classes at each position; the classes are the symbols."""
+class GruLm(LanguageModel):
+    """Embedding, recurrent layer, linear classes at each position; the classes are mostly the symbols."""
+
+    example: ClassVar = Samples(
+        shape=(80,), num_outputs=96, vocabulary=96, target_shape=(80,), title="80 characters, the next at each"
+    )
+    cuts: ClassVar = {
+        "embedding": "After the embedding: few numbers a position, and a table look-up tells the symbol again.",
+        "gru": "After the recurrent layer: a hidden state a position; the server holds the classifier alone.",
+    }
 
     name: Literal["gru-lm"] = "gru-lm"
     """The model."""
@@ -36,19 +44,17 @@ class GruLm(Model):
     hidden: int = Field(128, ge=1, le=65536)
     """Width of the hidden state."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        """Return the module; 65,322 parameters for 90 classes."""
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int, vocabulary: int = 0) -> nn.Module:
+        """Return the module; 65,322 parameters for 90 symbols and classes."""
         from torch import nn
 
         from hpcfsl.models.recurrent import Gru
 
-        if len(sample_shape) != 1:
-            fix = f"needs sequences of symbols [positions], the samples are {list(sample_shape)}; choose 'mlp' or text"
-            raise ConfigError("model.name", self.name, fix)
+        self.positions_of(sample_shape)
         return nn.Sequential(
             OrderedDict(
-                embedding=nn.Embedding(num_classes, self.embedding),
+                embedding=nn.Embedding(vocabulary or num_outputs, self.embedding),
                 gru=Gru(self.embedding, self.hidden),
-                linear=nn.Linear(self.hidden, num_classes),
+                linear=nn.Linear(self.hidden, num_outputs),
             )
         )

@@ -29,7 +29,7 @@ class LeNet5(Model):
     """The layer after which the model is cut: conv1, relu1, pool1, conv2, relu2, pool2, flatten, linear1, relu3,
     linear2, relu4, or "none"."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """Return the module; 61,706 parameters for one channel and 10 classes."""
         from torch import nn
 
@@ -54,6 +54,6 @@ class LeNet5(Model):
                 relu3=nn.ReLU(),
                 linear2=nn.Linear(120, 84),
                 relu4=nn.ReLU(),
-                linear3=nn.Linear(84, num_classes),
+                linear3=nn.Linear(84, num_outputs),
             )
         )

@@ -32,11 +32,11 @@ class Mlp(Model):
     hidden: tuple[Annotated[int, Field(ge=1, le=65536)], ...] = Field((64, 32), max_length=64)
     """Widths of the hidden layers, first to last."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
         """Return the module; children flatten, linear1, relu1, ..., linear<k>."""
         from torch import nn
 
-        widths = (math.prod(sample_shape), *self.hidden, num_classes)
+        widths = (math.prod(sample_shape), *self.hidden, num_outputs)
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         for number, (inward, outward) in enumerate(pairwise(widths), start=1):
             layers[f"linear{number}"] = nn.Linear(inward, outward)

@@ -24,11 +24,12 @@ class Model(Settings):
     cut: str = Field(min_length=1)
     """The layer after which the model is cut, or "none" to keep all of it on the client."""
 
-    def build(self, sample_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        """Return a new module that takes float32 [batch, *sample_shape] to logits [batch, num_classes].
+    def build(self, sample_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+        """Return a new module that takes float32 [batch, *sample_shape] to outputs [batch, num_outputs].
 
-        For sequences of symbols the inputs are int64 [batch, positions], and where every position has a class the
-        logits are [batch, positions, num_classes].
+        The outputs are logits of `num_outputs` classes, or so many numbers where the data's targets are numbers. For
+        sequences of symbols the inputs are int64 [batch, positions], and where every position has a class the logits
+        are [batch, positions, num_outputs].
 
         Raises:
             ConfigError: The model cannot take samples of this shape.

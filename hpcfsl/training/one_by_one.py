@@ -81,7 +81,7 @@ class OneByOneExecutor:
             batch = inputs[first : first + size]
             self._set_masks(client, step, len(batch))
             with autocast(self._settings, self._device):
-                loss = mean_loss(self._halves(batch), targets[first : first + size])
+                loss = mean_loss(self._halves(batch), targets[first : first + size], self._settings.loss)
             self._optimiser.step(torch.autograd.grad(loss, self._parameters, materialize_grads=True), 1)
             total += loss.detach().double() * len(batch)
             step += 1

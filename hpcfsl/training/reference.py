@@ -11,7 +11,7 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.seeding import Purpose, random_words
 from hpcfsl.training.batches import epoch_orders
 from hpcfsl.training.loss import sample_losses
-from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.settings import LossName, TrainingSettings
 
 
 def train_client(
@@ -24,8 +24,12 @@ def train_client(
     seed: int,
     round: int,
     client: int,
+    drift: Tensor | None = None,
 ) -> Tensor:
-    """Return one client's first model update, float32 [params]: forward to the cut, over it, loss, back, step."""
+    """Return one client's first model update, float32 [params]: forward to the cut, over it, loss, back, step.
+
+    `drift`, float32 [params], is added to each gradient.
+    """
     weights, mean, square, step = start.clone(), torch.zeros_like(start), torch.zeros_like(start), 0
     rate = torch.full_like(start, settings.learning_rate)
     rate[model.layout.client_size :] = settings.server_half_learning_rate or settings.learning_rate
@@ -35,7 +39,8 @@ def train_client(
         for first in range(0, len(order), settings.batch_size):
             batch = torch.from_numpy(order[first : first + settings.batch_size])
             _set_masks(model, seed=seed, round=round, client=client, step=step, batch=len(batch))
-            gradient = _gradient(model, weights, inputs[batch], targets[batch])
+            gradient = _gradient(model, weights, inputs[batch], targets[batch], settings.loss)
+            gradient = gradient if drift is None else gradient + drift
             gradient = gradient + settings.proximal * (weights - start)
             norm = float(gradient.norm())
             if settings.clip_norm > 0 and norm > settings.clip_norm:
@@ -54,13 +59,14 @@ def train_client(
     return weights - start
 
 
-def _gradient(model: SplitModel, weights: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+def _gradient(model: SplitModel, weights: Tensor, inputs: Tensor, targets: Tensor, loss_name: LossName) -> Tensor:
     """Return the gradient of the batch's mean loss, as the two sides compute it."""
     leaf = weights.clone().requires_grad_()
     named = model.layout.unflatten(leaf)
     smashed = model.client_forward(named, inputs)
     sent = smashed.detach().requires_grad_()
-    loss = sample_losses(model.server_forward(named, model.link(sent)), targets).mean()
+    outputs = model.tail_forward(named, model.server_forward(named, model.link(sent)))
+    loss = sample_losses(outputs, targets, loss_name).mean()
     # `materialize_grads`: with no cut nothing of the weights is at the server, and its gradient is zero.
     server_gradient, cut_gradient = torch.autograd.grad(loss, [leaf, sent], materialize_grads=True)
     client_gradient = torch.autograd.grad(smashed, leaf, grad_outputs=cut_gradient)[0]
@@ -68,7 +74,7 @@ def _gradient(model: SplitModel, weights: Tensor, inputs: Tensor, targets: Tenso
 
 
 def _dropouts(model: SplitModel) -> list[KeyedDropout]:
-    modules = [*model.client_half.modules(), *model.server_half.modules()]
+    modules = [layer for half in (model.client_half, model.server_half, model.tail) for layer in half.modules()]
     return [layer for layer in modules if isinstance(layer, KeyedDropout)]
 
 

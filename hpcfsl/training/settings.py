@@ -8,6 +8,9 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from hpcfsl.settings import Settings
 
+LossName = Literal["auto", "cross-entropy", "squared", "absolute", "huber"]
+"""Names of losses; `auto` is `cross-entropy` for classes and `squared` for numbers."""
+
 
 class TrainingSettings(Settings):
     """Local training at the client, and the step the server takes with the global update."""
@@ -34,6 +37,10 @@ class TrainingSettings(Settings):
     gradient."""
     clip_norm: float = Field(0.0, ge=0, le=1e9)
     """Largest norm of a local step's gradient over all parameters, proximal term included; 0 for no clipping."""
+    loss: LossName = "auto"
+    """What is minimised: for classes `cross-entropy`; for numbers `squared`, `absolute` or `huber` (squared up to an
+    error of 1, absolute beyond), of the numbers as `data.standardise` makes them. `auto` is `cross-entropy` for classes
+    and `squared` for numbers."""
     local_epochs: int = Field(1, ge=1, le=10_000)
     """Passes over a client's own samples each round."""
     batch_size: int = Field(16, ge=1, le=1_000_000)

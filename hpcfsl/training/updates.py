@@ -21,7 +21,7 @@ class LocalData:
         clients: Client ids, int64 [clients], ascending.
         counts: Samples of each client, int64 [clients].
         inputs: float32 [sum(counts), ...], or tokens, int64 [sum(counts), positions].
-        targets: int64 [sum(counts)], or [sum(counts), positions].
+        targets: Classes, int64 [sum(counts)] or [sum(counts), positions]; or numbers, float32 [sum(counts), outputs].
     """
 
     clients: NDArray[np.int64]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed, mean_and_deviation
 from hpcfsl.data.partitions import partitions
+from hpcfsl.data.population import hold_out
+from hpcfsl.errors import DataError
 
 
 def make_dataset(inputs: NDArray[Any], test_inputs: NDArray[Any] | None = None) -> Dataset:
@@ -159,3 +161,53 @@ def test_symbols_stay_whole_numbers(per_position: bool) -> None:
 
 def test_whole_numbers_without_a_vocabulary_are_numbers() -> None:
     assert make_feed(text_of(0, np.arange(40) % 7)).inputs(np.array([1])).dtype == np.float32
+
+
+class TestNumbers:
+    """Targets that are numbers."""
+
+    @staticmethod
+    def make(targets: np.ndarray, *, standardise: bool = True) -> Feed:
+        count = len(targets)
+        dataset = Dataset(
+            name="numbers",
+            inputs=np.arange(count * 2.0).reshape(count, 2),
+            targets=targets,
+            owners=None,
+            num_classes=0,
+            test_inputs=None,
+            test_targets=None,
+        )
+        owners = np.full(2, -1)
+        population = hold_out(np.arange(count) % 2, test_fraction=0.25, seed=1, owners=owners)
+        return Feed(dataset=dataset, population=population, standardise=standardise)
+
+    def test_they_are_standardised_over_training_rows(self) -> None:
+        targets = np.random.default_rng(1).normal(1000.0, 30.0, (40, 2)) * [1.0, 1e-3]
+        feed = self.make(targets)
+        found = feed.targets(feed.population.train_pool())
+        assert (found.dtype, feed.target_shape, feed.num_outputs, feed.num_classes) == (np.float32, (2,), 2, 0)
+        np.testing.assert_allclose(found.mean(axis=0), 0.0, atol=1e-5)
+        np.testing.assert_allclose(found.std(axis=0), 1.0, rtol=1e-4)
+        rows = feed.population.test_rows(0)
+        _, tested = feed.client_test(0)
+        assert feed.target_shift is not None
+        np.testing.assert_allclose(tested * feed.target_scale + feed.target_shift, targets[rows], rtol=1e-6)
+
+    def test_they_are_left_as_they_are_without(self) -> None:
+        targets = np.arange(8.0)[:, None]
+        feed = self.make(targets, standardise=False)
+        np.testing.assert_array_equal(feed.targets(np.arange(8)), targets)
+
+    @pytest.mark.parametrize(
+        ("targets", "text"),
+        [
+            (np.arange(8.0), "floating-point numbers"),
+            (np.arange(8)[:, None], "floating-point numbers"),
+            (np.full((8, 1), np.inf), "row 0 of the targets"),
+            (np.zeros((8, 0)), "floating-point numbers"),
+        ],
+    )
+    def test_what_is_no_number_is_refused(self, targets: np.ndarray, text: str) -> None:
+        with pytest.raises(DataError, match=text):
+            self.make(targets)

@@ -66,7 +66,12 @@ def check_enough_rows(key: str, value: object, needed: int, dataset: Dataset) ->
 
 
 def check_one_class(rule: str, dataset: Dataset) -> None:
-    """Raise a ConfigError where samples have a class at each position, so that nobody can say whose class it is."""
+    """Raise a ConfigError where samples have no one class: numbers to predict, or a class at each position."""
+    if dataset.has_numbers:
+        fix = (
+            f"divides by class, but the targets of {dataset.name} are numbers; choose natural, iid, quantity or drawing"
+        )
+        raise ConfigError("partition.rule", rule, fix)
     if dataset.target_shape:
         fix = f"divides by class, but {dataset.name} has one at each position; choose natural, iid, quantity or drawing"
         raise ConfigError("partition.rule", rule, fix)

@@ -23,6 +23,8 @@ def why_not(model: SplitModel) -> str | None:
     """Return why the engine cannot train a model, or None where it can."""
     if library() is None:
         return "the package was installed without a C++ compiler"
+    if model.predicts == "numbers":
+        return "it predicts numbers"
     try:
         compile_program(model, Plan(batch=1, seen=1, rate=0.0))
     except UnknownLayerError as error:

@@ -30,13 +30,13 @@ def make_stacked(
     """
     try:
         step = GraphStep(model, settings, device)
-        try_step(step, model, device)
+        try_step(step, model, device, settings.loss)
         return StackedExecutor(model, settings, device, step)
     except UnstackableError as error:
         reason = str(error)
     try:
         functional = FunctionalStep(model, settings, device)
-        try_step(functional, model, device)
+        try_step(functional, model, device, settings.loss)
         return StackedExecutor(model, settings, device, functional, detail=f"by torch.func: {reason}")
     except UnstackableError as error:
         reason = f"{reason}; by torch.func: {error}"

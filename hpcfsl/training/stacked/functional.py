@@ -25,7 +25,8 @@ class FunctionalStep:
         self._settings, self._device, self._layout = settings, device, model.layout
         halves = model.pieces().to(device).train()
         client, server = halves.get_submodule("client"), halves.get_submodule("server")
-        self._model = replace(model, client_half=client, server_half=server)
+        tail = halves.get_submodule("tail") if model.has_tail else model.tail
+        self._model = replace(model, client_half=client, server_half=server, tail=tail)
         self.dropouts = [layer for layer in halves.modules() if isinstance(layer, KeyedDropout)]
         self._step = torch.func.vmap(torch.func.grad_and_value(self._loss))
 
@@ -52,7 +53,7 @@ class FunctionalStep:
         for layer, mask in zip(self.dropouts, masks, strict=False):
             layer.mask = mask
         with autocast(self._settings, self._device):
-            losses = sample_losses(self._model.forward(weights, inputs), targets)
+            losses = sample_losses(self._model.forward(weights, inputs), targets, self._settings.loss)
         for layer in self.dropouts:
             layer.mask = None  # a tensor of vmap's must not live longer than the call
         return (losses * shares).sum()

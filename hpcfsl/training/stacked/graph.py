@@ -67,7 +67,7 @@ class GraphStep:
         for dropout, mask in zip(self.dropouts, masks, strict=False):
             dropout.mask = mask
         with autocast(self._settings, self._device):
-            losses = sample_losses(self._forward(inputs), targets).view(len(weights[0]), -1)
+            losses = sample_losses(self._forward(inputs), targets, self._settings.loss).view(len(weights[0]), -1)
         means = losses.mean(dim=1) if shares is None else (losses * shares).sum(dim=1)
         return means.detach(), torch.autograd.grad(means.sum(), weights, materialize_grads=True)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.loss import mean_loss
+from hpcfsl.training.settings import LossName
 from hpcfsl.training.stacked.graph import UnstackableError
 
 _TOLERANCE = 0.02
@@ -21,7 +22,7 @@ _TOLERANCE = 0.02
 Step = Callable[[Sequence[Tensor], Tensor, Tensor, Tensor | None, Sequence[Tensor]], tuple[Tensor, tuple[Tensor, ...]]]
 
 
-def try_step(step: Step, model: SplitModel, device: torch.device) -> None:
+def try_step(step: Step, model: SplitModel, device: torch.device, loss: LossName = "auto") -> None:
     """Check that a step of two clients gives the gradients of each alone.
 
     Raises:
@@ -30,8 +31,8 @@ def try_step(step: Step, model: SplitModel, device: torch.device) -> None:
     start = model.initial_weights(0)
     flats = [start, 0.5 * start.flip(0) + 0.01]
     inputs = [model.trial, model.trial[[1, 1]]]  # what mixes samples sees another mix
-    targets = torch.zeros(2, *model.target_shape, dtype=torch.int64)
-    wanted = [_gradient(model, flat, batch, targets) for flat, batch in zip(flats, inputs, strict=True)]
+    targets = torch.zeros(2, *model.target_shape, dtype=torch.float32 if model.predicts == "numbers" else torch.int64)
+    wanted = [_gradient(model, flat, batch, targets, loss) for flat, batch in zip(flats, inputs, strict=True)]
     named = model.layout.unflatten(torch.stack(flats).to(device))
     leaves = [weight.contiguous().requires_grad_() for weight in named.values()]
     try:
@@ -46,9 +47,9 @@ def try_step(step: Step, model: SplitModel, device: torch.device) -> None:
             raise UnstackableError("stacked it computes something else: does it mix samples?")
 
 
-def _gradient(model: SplitModel, flat: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+def _gradient(model: SplitModel, flat: Tensor, inputs: Tensor, targets: Tensor, loss_name: LossName) -> Tensor:
     leaf = flat.clone().requires_grad_()
-    loss = mean_loss(model.forward(model.layout.unflatten(leaf), inputs), targets)
+    loss = mean_loss(model.forward(model.layout.unflatten(leaf), inputs), targets, loss_name)
     return torch.autograd.grad(loss, leaf, materialize_grads=True)[0]
 
 
