@@ -42,20 +42,24 @@ class OneByOneExecutor:
         self.chunk_clients = settings.chunk_clients
         self._halves = model.pieces().to(device).train()
         self._dropouts = [layer for layer in self._halves.modules() if isinstance(layer, KeyedDropout)]
-        self._flat, self._start = torch.zeros(2, model.layout.size, device=device)
+        self._flat, self._start, self._drift = torch.zeros(3, model.layout.size, device=device)
         self._parameters = _resident(self._halves, model, self._flat)
-        views = [model.layout.unflatten(flat).values() for flat in (self._flat, self._start)]
+        views = [
+            [each.view(1, -1) for each in model.layout.unflatten(flat).values()]
+            for flat in (self._flat, self._start, self._drift)
+        ]
         self._optimiser = LocalOptimiser(
             settings,
-            [each.view(1, -1) for each in views[0]],
-            [each.view(-1) for each in views[1]],
+            views[0],
+            views[1],
             rates_of(model.layout, settings),
         )
+        self._drifts = views[2]
 
     def train(self, start: Tensor, data: LocalData, *, seed: int, round: int) -> FirstUpdates:
         """Return the first model updates of the chunk."""
         settings, count = self._settings, len(data.clients)
-        self._start.copy_(start)
+        self._optimiser.drift = [] if data.drift is None else self._drifts
         updates = torch.empty(count, len(self._flat), device=self._device)
         losses = np.zeros((settings.local_epochs, count))
         orders = [
@@ -64,6 +68,9 @@ class OneByOneExecutor:
         ]
         for row in range(count):
             client = _Client(data, row, seed=seed, round=round)
+            self._start.copy_(start if start.ndim == 1 else start[row])
+            if data.drift is not None:
+                self._drift.copy_(data.drift[row])
             self._flat.copy_(self._start)
             self._optimiser.reset()
             for epoch, order in enumerate(orders):

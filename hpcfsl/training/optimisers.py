@@ -1,11 +1,11 @@
 """The local step of many clients at once: drift, proximal term, clipping, then SGD or Adam, in place.
 
-In this order, for each client: its gradient g; plus its drift (SCAFFOLD: Karimireddy et al., ICML 2020); plus mu times its way from the start (FedProx: Li et al., "Federated
-optimization in heterogeneous networks", MLSys 2020); scaled down to the clipping norm over all parameters (Pascanu et
-al., "On the difficulty of training recurrent neural networks", ICML 2013); plus weight decay times the weights; then
-SGD with heavy-ball momentum, or Adam (Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015). The
-formulas of the last two are those of `torch.optim`. The two halves may have a rate each (`rates_of`); all else is one
-for both.
+In this order, for each client: its gradient g; plus its drift (SCAFFOLD: Karimireddy et al., ICML 2020); plus mu times
+its way from the start (FedProx: Li et al., "Federated optimization in heterogeneous networks", MLSys 2020); scaled down
+to the clipping norm over all parameters (Pascanu et al., "On the difficulty of training recurrent neural networks",
+ICML 2013); plus weight decay times the weights; then SGD with heavy-ball momentum, or Adam (Kingma and Ba, "Adam: a
+method for stochastic optimization", ICLR 2015). The formulas of the last two are those of `torch.optim`. The two halves
+may have a rate each (`rates_of`); all else is one for both.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class LocalOptimiser:
     Args:
         settings: Which rule, and its numbers.
         weights: One tensor [clients, size] a parameter, changed in place by `step`.
-        start: The weights before the round, one tensor [1 or clients, size] a parameter; read where there is a proximal
-            term.
+        start: The weights before the round, one tensor [size] of all clients or [clients, size] a parameter; read where
+            there is a proximal term.
         rates: Step size of each parameter, as `rates_of` gives them; None for `learning_rate` everywhere.
-        drift: What is added to each gradient, one tensor [clients, size] a parameter; none for nothing.
+
+    Attributes:
+        drift: What is added to each gradient, one tensor [clients, size] a parameter; empty for nothing.
     """
 
     def __init__(
@@ -43,10 +45,10 @@ class LocalOptimiser:
         weights: Sequence[Tensor],
         start: Sequence[Tensor],
         rates: Sequence[float] | None = None,
-        drift: Sequence[Tensor] = (),
     ) -> None:
-        self._settings, self._weights, self._start = settings, list(weights), list(start)
-        self._drift = list(drift)
+        self._settings, self._weights = settings, list(weights)
+        self._start = [each.view(-1, each.shape[-1]) for each in start]
+        self.drift: list[Tensor] = []
         rates = [settings.learning_rate] * len(self._weights) if rates is None else list(rates)
         self._of_rate = {rate: [place for place, own in enumerate(rates) if own == rate] for rate in rates}
         adam = settings.optimizer == "adam"
@@ -77,8 +79,8 @@ class LocalOptimiser:
         """
         settings, weights = self._settings, _first(self._weights, active)
         slopes = [gradient.reshape(active, -1) for gradient in gradients]
-        if self._drift:
-            slopes = list(torch._foreach_add(slopes, _first(self._drift, active)))
+        if self.drift:
+            slopes = list(torch._foreach_add(slopes, _first(self.drift, active)))
         if settings.proximal:
             starts = _first(self._start, active)
             away = [weight - start for weight, start in zip(weights, starts, strict=True)]

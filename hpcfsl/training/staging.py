@@ -6,7 +6,7 @@ On a GPU the samples go through page-locked memory on a stream of their own. On 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -45,18 +45,16 @@ class Stager:
         if self._stream is None or data.inputs.device == self._device:
             return Fetched(data=data)
         with torch.cuda.stream(self._stream):
-            inputs, targets = (
-                tensor.pin_memory().to(self._device, non_blocking=True) for tensor in (data.inputs, data.targets)
-            )
+            there = data.map_tensors(lambda tensor: tensor.pin_memory().to(self._device, non_blocking=True))
             arrived = torch.cuda.Event()
             arrived.record(self._stream)
-        return Fetched(data=replace(data, inputs=inputs, targets=targets), arrived=arrived)
+        return Fetched(data=there, arrived=arrived)
 
     def hand_over(self, fetched: Fetched) -> LocalData:
         """Return the samples, for use in the device's current stream, which waits until they have arrived."""
         if fetched.arrived is not None:
             current = torch.cuda.current_stream(self._device)
             current.wait_event(fetched.arrived)
-            for tensor in (fetched.data.inputs, fetched.data.targets):
+            for tensor in fetched.data.tensors:
                 tensor.record_stream(current)  # their memory may be used again only when this stream is done with it
         return fetched.data

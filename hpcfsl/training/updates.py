@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,17 +22,29 @@ class LocalData:
         counts: Samples of each client, int64 [clients].
         inputs: float32 [sum(counts), ...], or tokens, int64 [sum(counts), positions].
         targets: Classes, int64 [sum(counts)] or [sum(counts), positions]; or numbers, float32 [sum(counts), outputs].
+        drift: What is added to each gradient of a client, float32 [clients, params]; None for nothing.
     """
 
     clients: NDArray[np.int64]
     counts: NDArray[np.int64]
     inputs: torch.Tensor
     targets: torch.Tensor
+    drift: torch.Tensor | None = None
 
     @property
     def starts(self) -> NDArray[np.int64]:
         """Row of each client's first sample, int64 [clients]."""
         return np.cumsum(self.counts) - self.counts
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """What training needs on its device."""
+        return tuple(tensor for tensor in (self.inputs, self.targets, self.drift) if tensor is not None)
+
+    def map_tensors(self, function: Callable[[torch.Tensor], torch.Tensor]) -> LocalData:
+        """Return the same clients with what `function` makes of each of `tensors`."""
+        drift = None if self.drift is None else function(self.drift)
+        return replace(self, inputs=function(self.inputs), targets=function(self.targets), drift=drift)
 
     def chunk(self, start: int, stop: int) -> LocalData:
         """Return clients `start` to `stop` (positions, not ids), as far as there are so many."""
@@ -42,6 +54,7 @@ class LocalData:
             counts=self.counts[start:stop],
             inputs=self.inputs[rows],
             targets=self.targets[rows],
+            drift=None if self.drift is None else self.drift[start:stop],
         )
 
 
@@ -82,6 +95,11 @@ def first_updates(
         loss_first=loss_first,
         loss_last=loss_last,
     )
+
+
+def rows_of(start: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    """Return what clients `first` to `last` start from: all of `start` [params], or their rows of [clients, params]."""
+    return start if start.ndim == 1 else start[first:last]
 
 
 def no_updates(size: int) -> FirstUpdates:

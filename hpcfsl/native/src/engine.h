@@ -66,13 +66,13 @@ class NativeEngine final : public Engine {
         for (long i = 0; i < together_; i++) {
             if (clients_) std::free(clients_[i].arena);
         }
-        std::free(clients_), std::free(weights_), std::free(start_);
+        std::free(clients_), std::free(weights_), std::free(start_), std::free(drift_);
     }
 
     bool ready() const { return ready_; }
 
     int64_t bytes() const override {
-        return 4 * (together_ * (planned_ + 4 * packed_) + packed_);
+        return 4 * (together_ * (planned_ + 4 * packed_) + (drift_ ? 2 : 1) * packed_);
     }
 
     int64_t times(double *seconds) override {
@@ -82,19 +82,33 @@ class NativeEngine final : public Engine {
     }
 
     bool train(const Job &job) override {
-        std::memset(start_, 0, sizeof(float) * packed_);
-        for (long i = 0; i < num_layers_; i++) {
-            if (!layers_[i]->start(job.start)) return false;
-            layers_[i]->pack(job.start, start_ + layers_[i]->weights_at);
-        }
-        for (long first = 0; first < job.num_clients; first += together_) {
+        if (job.drift && !drift_ && !(drift_ = take_floats(packed_))) return false;
+        if (!job.own_starts && !begin(job.start)) return false;
+        // Starts and drifts of their own are packed for one client at a time: none then trains in step with others.
+        const long together = job.own_starts || job.drift ? 1 : together_;
+        for (long first = 0; first < job.num_clients; first += together) {
             const long left = job.num_clients - first;
-            train_together(job, first, left < together_ ? left : together_);
+            if (job.own_starts && !begin(job.start + first * num_params_)) return false;
+            if (job.drift) pack(job.drift + first * num_params_, drift_);
+            train_together(job, first, left < together ? left : together);
         }
         return true;
     }
 
   private:
+    // Take in the model that clients start from; false where memory does not suffice.
+    bool begin(const float *model) {
+        std::memset(start_, 0, sizeof(float) * packed_);
+        pack(model, start_);
+        for (long i = 0; i < num_layers_; i++)
+            if (!layers_[i]->start(model)) return false;
+        return true;
+    }
+
+    void pack(const float *model, float *to) const {
+        for (long i = 0; i < num_layers_; i++) layers_[i]->pack(model, to + layers_[i]->weights_at);
+    }
+
     bool build(Reader reader) {
         batch_ = reader.next(), together_ = reader.next(), timed_ = reader.next() != 0, num_params_ = reader.next();
         input_ = static_cast<Input>(reader.next());
@@ -289,7 +303,7 @@ class NativeEngine final : public Engine {
         }
         for (long i = 0; i < count; i++) {
             Client &client = clients[i];
-            take_step(job.descent, client.step, start_, client.weights, client.gradients,
+            take_step(job.descent, client.step, start_, job.drift ? drift_ : nullptr, client.weights, client.gradients,
                       {client.gradients + packed_, client.gradients + 2 * packed_}, packed_);
             client.step++, client.seen += client.batch;
         }
@@ -344,7 +358,7 @@ class NativeEngine final : public Engine {
     long num_layers_ = 0, batch_ = 0, together_ = 0, num_params_ = 0, first_trained_ = 0;
     long packed_ = 0, planned_ = 0, inputs_at_ = 0, logits_at_ = 0, tokens_at_ = 0, targets_at_ = 0;
     long gradients_at_[2] = {};
-    float *start_ = nullptr, *weights_ = nullptr;
+    float *start_ = nullptr, *drift_ = nullptr, *weights_ = nullptr;
     Client *clients_ = nullptr;
 };
 

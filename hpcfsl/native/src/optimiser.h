@@ -1,4 +1,4 @@
-// The local step of one client: proximal term, clipping, and plain, heavy-ball or Adam descent.
+// The local step of one client: drift, proximal term, clipping, and plain, heavy-ball or Adam descent.
 #pragma once
 
 #include "vector.h"
@@ -21,9 +21,12 @@ static double squared_norm(const float *values, long count) {
     return total;
 }
 
-// Take step number `step` (from 0) with gradients that are overwritten; `count` is a multiple of the lanes.
-static void take_step(const Descent &rule, long step, const float *start, float *weights, float *gradients,
-                      const Moments &moments, long count) {
+// Take step number `step` (from 0) with gradients that are overwritten; `drift` is added to them, or null; `count` is a
+// multiple of the lanes.
+static void take_step(const Descent &rule, long step, const float *start, const float *drift, float *weights,
+                      float *gradients, const Moments &moments, long count) {
+    if (drift)
+        for (long i = 0; i < count; i++) gradients[i] += drift[i];
     if (rule.proximal > 0)
         for (long i = 0; i < count; i++) gradients[i] += rule.proximal * (weights[i] - start[i]);
     if (rule.clip_norm > 0) {

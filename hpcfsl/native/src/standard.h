@@ -23,9 +23,9 @@ struct Descent {
     int64_t adam;
 };
 
-// Clients to train from one start, as `hpcfsl/training/native/binding.py` lays it out. Arrays are row-major.
+// Clients to train, as `hpcfsl/training/native/binding.py` lays it out. Arrays are row-major.
 struct Job {
-    const float *start;      // [params], the model
+    const float *start;      // [params], the model; or [clients, params], where `own_starts` says so
     const float *inputs;     // [rows, ...], or null
     const int64_t *tokens;   // [rows, positions], or null
     const int64_t *targets;  // [rows] or [rows, positions]
@@ -34,8 +34,9 @@ struct Job {
     const int64_t *clients;  // [clients] ids
     float *updates;          // [clients, params], to be written
     double *losses;          // [epochs, clients], to be written: mean loss of a sample
+    const float *drift;      // [clients, params], added to each gradient; or null
     int64_t num_clients, longest, epochs, batch;
-    int64_t seed, round;
+    int64_t seed, round, own_starts;
     Descent descent;
 };
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from hpcfsl.native.library import library
 from hpcfsl.training.settings import TrainingSettings
 
-_ADDRESSES = ("start", "inputs", "tokens", "targets", "orders", "counts", "clients", "updates", "losses")
-_NUMBERS = ("num_clients", "longest", "epochs", "batch", "seed", "round")
+_ADDRESSES = ("start", "inputs", "tokens", "targets", "orders", "counts", "clients", "updates", "losses", "drift")
+_NUMBERS = ("num_clients", "longest", "epochs", "batch", "seed", "round", "own_starts")
 
 
 class _Descent(ctypes.Structure):
@@ -64,6 +64,7 @@ class NativeEngine:
             "batch": batch,
             "seed": seed,
             "round": round,
+            "own_starts": int(arrays["start"].ndim == 2),
         }
         assert all(array.flags.c_contiguous for array in arrays.values())
         job = _Job(**{name: array.ctypes.data for name, array in arrays.items()}, **numbers, descent=descent)

@@ -16,7 +16,7 @@ from hpcfsl.training.native.binding import NativeEngine, descent_of
 from hpcfsl.training.native.layers import Plan, UnknownLayerError
 from hpcfsl.training.native.program import compile_program
 from hpcfsl.training.settings import TrainingSettings
-from hpcfsl.training.updates import FirstUpdates, LocalData, empty_updates, first_updates
+from hpcfsl.training.updates import FirstUpdates, LocalData, empty_updates, first_updates, rows_of
 
 
 def why_not(model: SplitModel) -> str | None:
@@ -41,7 +41,8 @@ class NativeExecutor:
         model: A model for which `why_not` is None.
         settings: Local training.
         most_samples: Training samples of the largest client of the population.
-        share_wide: Whether wide layers under plain descent keep samples instead of weights.
+        share_wide: Whether wide layers under plain descent keep samples instead of weights, which clients with starts
+            or drifts of their own cannot.
     """
 
     name = "native"
@@ -79,7 +80,9 @@ class NativeExecutor:
         def run(thread: int) -> NDArray[np.float64]:
             first, last = edges[thread], edges[thread + 1]
             part, into = data.chunk(first, last), updates[first:last]
-            return self.train_with(self._engines[thread], start, part, into, seed=seed, round=round)
+            return self.train_with(
+                self._engines[thread], rows_of(start, first, last), part, into, seed=seed, round=round
+            )
 
         if threads == 1:
             losses = run(0)
@@ -104,6 +107,8 @@ class NativeExecutor:
             "updates": updates.numpy(),
             "losses": losses,
         }
+        if data.drift is not None:
+            arrays["drift"] = data.drift.contiguous().numpy()
         engine.train(arrays, batch=self.plan.batch, seed=seed, round=round, descent=descent_of(self._settings))
         return losses
 
@@ -112,7 +117,11 @@ class NativeExecutor:
         program, inputs, targets = self.program, data.inputs, data.targets
         of_inputs = torch.int64 if program.tokens else torch.float32
         assert (start.dtype, inputs.dtype, targets.dtype) == (torch.float32, of_inputs, torch.int64)
-        assert start.shape == (self._size,)
+        assert start.ndim == 2 or start.shape == (self._size,)
+        own = [each for each in (start if start.ndim == 2 else None, data.drift) if each is not None]
+        assert all(each.shape == (len(data.clients), self._size) for each in own)
+        assert all(each.dtype == torch.float32 for each in own)
+        assert not (own and self.shares), "wide layers are shared by clients that start alike"
         assert inputs.shape == (int(data.counts.sum()), *self._sample_shape)
         assert targets.numel() == len(inputs) * program.positions
         assert 0 < int(data.counts.min()) <= int(data.counts.max()) <= self._most_samples

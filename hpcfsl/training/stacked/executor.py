@@ -53,7 +53,9 @@ class StackedExecutor:
         """Return the first model updates of the chunk."""
         order = np.argsort(-data.counts, kind="stable")
         chunk = Chunk(data, order, self._settings.batch_size, seed=seed, round=round, device=self._device)
-        self._stack.begin(start, len(order))
+        rows = torch.from_numpy(order)
+        drift = None if data.drift is None else data.drift[rows]
+        self._stack.begin(start if start.ndim == 1 else start[rows], len(order), drift)
         losses = np.zeros((self._settings.local_epochs, len(order)))
         for epoch in range(self._settings.local_epochs):
             steps = [(batch, self._run(batch)) for batch in chunk.batches(epoch, self._step.dropouts)]
