@@ -148,6 +148,12 @@ def hold_out(
     )
 
 
+def group_rows(rows: Rows, client_of_row: NDArray[np.int64], num_clients: int) -> tuple[Rows, NDArray[np.int64]]:
+    """Return ascending rows [n] by client, and where those of each begin, as `RowPopulation` keeps them."""
+    by_client = np.argsort(client_of_row, kind="stable")
+    return _frozen(rows[by_client]), _frozen(starts(np.bincount(client_of_row, minlength=num_clients)))
+
+
 def held_out_counts(counts: NDArray[np.int64], test_fraction: float) -> NDArray[np.int64]:
     """Return how many of `counts` rows are held out: floor(count * test_fraction), at most count - 1."""
     # The small term makes 0.29 of 100 be 29, though 100 * 0.29 is 28.999999999999996 in float64.

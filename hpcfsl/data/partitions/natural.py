@@ -2,6 +2,10 @@
 
 The differences between clients are the real ones, so choose this wherever the data has owners. Where there are too few
 owners, `parts` cuts each into several clients that share the owner's style.
+
+Where the data has a test set and says whose its samples are, clients train on all their samples and are tested on their
+owner's part of the test set: nothing is held out, and `test_fraction` has no say. Owners with test samples alone are
+part of the global test set only.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.partitions.base import Partition, partitions
-from hpcfsl.data.population import RowPopulation, starts
+from hpcfsl.data.population import RowPopulation, group_rows, starts
 from hpcfsl.errors import ConfigError
 from hpcfsl.seeding import Purpose, random_permutation
+
+_TRAIN, _TEST = 0, 1
 
 
 @partitions.register
@@ -38,11 +44,33 @@ class Natural(Partition):
         if self.parts > counts.min():
             fix = f"the smallest owner in {dataset.name} has {counts.min()} samples; lower it to that or less"
             raise ConfigError("partition.parts", self.parts, fix)
-        client_of_row = self._deal(dataset.owners, counts, seed)
-        return self.build(dataset, client_of_row, seed, np.repeat(np.arange(len(counts)), self.parts))
+        client_of_row = self._deal(dataset.owners, seed, _TRAIN)
+        of_client = np.repeat(np.arange(len(counts)), self.parts)
+        if dataset.test_owners is None:
+            return self.build(dataset, client_of_row, seed, of_client)
+        return self._with_test_set(dataset.test_owners, client_of_row, seed, of_client)
 
-    def _deal(self, owners: NDArray[np.int64], counts: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-        shuffled = random_permutation(seed, Purpose.PARTITION, round=0, entity=0, size=len(owners))
+    def _with_test_set(
+        self, test_owners: NDArray[np.int64], client_of_row: NDArray[np.int64], seed: int, of_client: NDArray[np.int64]
+    ) -> RowPopulation:
+        """Return clients that train on all their samples, and are tested on the test samples of their owners."""
+        client_of_test_row = self._deal(test_owners, seed, _TEST)
+        tested = np.flatnonzero(client_of_test_row < len(of_client))  # the others' owners have nothing to train on
+        train, train_starts = group_rows(np.arange(len(client_of_row)), client_of_row, len(of_client))
+        test, test_starts = group_rows(tested, client_of_test_row[tested], len(of_client))
+        return RowPopulation(
+            train=train,
+            train_starts=train_starts,
+            test=test,
+            test_starts=test_starts,
+            owners=of_client,
+            test_rows_of_test_set=True,
+        )
+
+    def _deal(self, owners: NDArray[np.int64], seed: int, which: int) -> NDArray[np.int64]:
+        """Return the client of each row [n]: `parts` of them share the rows of each owner evenly."""
+        counts = np.bincount(owners)
+        shuffled = random_permutation(seed, Purpose.PARTITION, round=0, entity=which, size=len(owners))
         grouped = shuffled[np.argsort(owners[shuffled], kind="stable")]
         place_in_owner = np.arange(len(owners)) - np.repeat(starts(counts)[:-1], counts)
         client_of_row = np.empty(len(owners), np.int64)

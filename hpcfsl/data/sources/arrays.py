@@ -6,6 +6,7 @@
 | `y` | [n] or [n, positions] whole numbers | classes 0, 1, 2, ...; one at each position to predict the next symbol |
 | `client` | [n] numbers or strings | optional: who each sample belongs to, for the `natural` partition |
 | `x_test`, `y_test` | as `x`, `y` | optional: a test set of its own |
+| `client_test` | as `client` | optional: who each test sample belongs to |
 
 Text is stored as symbols 0, 1, 2, ..., and `data.vocabulary` says how many of them there are.
 """
@@ -22,10 +23,10 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset, count_classes
 from hpcfsl.data.sources.base import Source
-from hpcfsl.data.sources.files import MAX_CLASSES, file_error, find_file, number_owners
+from hpcfsl.data.sources.files import MAX_CLASSES, file_error, find_file, number_owners, number_test_owners
 
 REQUIRED = ("x", "y")
-OPTIONAL = ("client", "x_test", "y_test")
+OPTIONAL = ("client", "x_test", "y_test", "client_test")
 
 
 class ArrayFile(Source):
@@ -58,11 +59,12 @@ class ArrayFile(Source):
             name=self.file,
             inputs=arrays["x"],
             targets=targets,
-            owners=_owners(path, arrays),
+            owners=number_owners(arrays["client"]) if _names_owners(path, arrays, "client") else None,
             num_classes=count_classes(int(largest), targets.shape[1:], self.vocabulary),
             test_inputs=arrays.get("x_test"),
             test_targets=test_targets,
             vocabulary=self.vocabulary,
+            test_owners=_test_owners(path, arrays),
         )
 
 
@@ -75,9 +77,16 @@ def _classes(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[
     return labels.astype(np.int64)
 
 
-def _owners(path: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | None:
-    if "client" not in arrays:
+def _names_owners(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> bool:
+    """Return whether there is an array of clients of this name, checked."""
+    if name in arrays and arrays[name].ndim != 1:
+        raise file_error(path, f"array {name} has shape {arrays[name].shape}; give one client a sample")
+    return name in arrays
+
+
+def _test_owners(path: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | None:
+    if not _names_owners(path, arrays, "client_test"):
         return None
-    if arrays["client"].ndim != 1:
-        raise file_error(path, f"array client has shape {arrays['client'].shape}; give one client a sample")
-    return number_owners(arrays["client"])
+    if "client" not in arrays:
+        raise file_error(path, "has client_test and no client; give both, or neither")
+    return number_test_owners(arrays["client"], arrays["client_test"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,16 @@ def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int) -> No
 def number_owners(names: Sequence[str] | NDArray[np.generic]) -> NDArray[np.int64]:
     """Return the number of each sample's owner, int64 [n]: owners count from 0 in the sorted order of their names."""
     return np.unique(np.asarray(names), return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def number_test_owners(
+    names: Sequence[str] | NDArray[Any], test_names: Sequence[str] | NDArray[Any]
+) -> NDArray[np.int64]:
+    """Return the number of each test sample's owner, as `number_owners(names)` has it; new ones come after, sorted."""
+    known = {name: place for place, name in enumerate(np.unique(np.asarray(names)).tolist())}
+    distinct, places = np.unique(np.asarray(test_names), return_inverse=True)
+    numbers = [known.setdefault(name, len(known)) for name in distinct.tolist()]
+    return np.array(numbers, np.int64)[places.reshape(-1)]
 
 
 def number_labels(labels: Sequence[str]) -> dict[str, int]:

@@ -38,6 +38,6 @@ class Hdf5(ArrayFile):
 
 
 def _read(path: Path, name: str, array: Any) -> NDArray[Any]:
-    if name == "client" and array.dtype.kind not in "buif":
+    if name in ("client", "client_test") and array.dtype.kind not in "buif":
         return np.array(read_texts(path, array))
     return read_numbers(path, array)

@@ -23,7 +23,15 @@ from pydantic import Field
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.characters import ALPHABET, bring_to_length, encode
-from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, file_error, find_folder, number_labels, number_owners
+from hpcfsl.data.sources.files import (
+    MAX_CLASSES,
+    check_fits,
+    file_error,
+    find_folder,
+    number_labels,
+    number_owners,
+    number_test_owners,
+)
 from hpcfsl.errors import ConfigError, DataError, one_line, shorten
 
 _FIX = "set it to a folder of LEAF, with train/*.json and perhaps test/*.json"
@@ -68,6 +76,7 @@ class LeafJson(Source):
             inputs=self._join(folder / "train", train),
             targets=np.array([classes[label] for label in train.classes]),
             owners=number_owners(train.users),
+            test_owners=number_test_owners(train.users, test.users) if test.samples else None,
             num_classes=max(classes.values()) + 1,
             test_inputs=self._join(folder / "test", test) if test.samples else None,
             test_targets=np.array([classes[label] for label in test.classes]) if test.samples else None,

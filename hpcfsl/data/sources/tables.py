@@ -10,7 +10,7 @@ A table is read twice in pieces: once to see what its columns are, once into an 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,8 +77,9 @@ class Table(Source):
             name: _merge(name, [(each, found.columns[name]) for each, found in surveys.items()]) for name in features
         }
         classes = number_labels([label for found in surveys.values() for label in found.labels])
-        inputs, targets, owners = self._fill(path, surveys[path], columns, classes)
-        test = self._fill(test_path, surveys[test_path], columns, classes) if test_path else None
+        clients = _number_clients(*(found.clients for found in surveys.values()))
+        inputs, targets, owners = self._fill(path, surveys[path], columns, classes, clients)
+        test = self._fill(test_path, surveys[test_path], columns, classes, clients) if test_path else None
         return Dataset(
             name=self.file,
             inputs=inputs,
@@ -87,6 +88,7 @@ class Table(Source):
             num_classes=len(classes),
             test_inputs=test[0] if test else None,
             test_targets=test[1] if test else None,
+            test_owners=test[2] if test and self.client else None,
         )
 
     def _choose_features(self, path: Path) -> list[str]:
@@ -128,14 +130,18 @@ class Table(Source):
         return found
 
     def _fill(
-        self, path: Path, survey: _Survey, columns: Mapping[str, list[str]], classes: Mapping[str, int]
+        self,
+        path: Path,
+        survey: _Survey,
+        columns: Mapping[str, list[str]],
+        classes: Mapping[str, int],
+        clients: Mapping[str, int],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
         """Return inputs [n, width], classes [n] and clients [n] of a file; `columns` has the categories of each."""
         widths = {name: len(known) if known and self.categories == "one-hot" else 1 for name, known in columns.items()}
         check_fits(path, "the table", survey.rows * (4 * sum(widths.values()) + 16))
         inputs = np.empty((survey.rows, sum(widths.values())), np.float32)
         targets, owners = np.empty(survey.rows, np.int64), np.zeros(survey.rows, np.int64)
-        clients = number_labels(list(survey.clients))
         for row, piece in self._pieces(path, list(columns)):
             place = slice(row - 1, row - 1 + len(piece[self.label]))
             targets[place] = [classes[str(label)] for label in piece[self.label]]
@@ -185,6 +191,13 @@ def _merge(name: str, found: list[tuple[Path, _Column]]) -> list[str]:
             fix = f"mend it, or leave the column out of data.features: it has over {_MAX_CATEGORIES} values"
             raise file_error(path, f"{trouble}; {fix}")
     return sorted(values) if any(column.first_text is not None for _, column in found) else []
+
+
+def _number_clients(names: Set[str], test_names: Set[str] = frozenset()) -> dict[str, int]:
+    """Return the number of each client; those with test samples alone come after the others."""
+    clients = number_labels(list(names))
+    new = number_labels(list(test_names - names))
+    return clients | {name: len(clients) + place for name, place in new.items()}
 
 
 def _check_complete(path: Path, name: str, row: int, values: Sequence[str] | NDArray[np.float64]) -> None:

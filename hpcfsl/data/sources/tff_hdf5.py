@@ -8,9 +8,9 @@ A file holds one group a client: `examples/<client id>/` with the arrays of that
 | `fed_cifar100_train.h5` | `image` [n, 32, 32, 3], `label` [n] | images, [3, 32, 32] |
 | `shakespeare_train.h5` | `snippets` [n], strings | windows of the client's text, to predict the next character |
 
-Each has a test file beside it, `..._test.h5`. The clients of a file are natural ones: writers, roles of the plays,
-kinds of things. Clients are read one after the other into arrays of the final size. Choose it for results that others
-can compare with. Source: https://www.tensorflow.org/federated/api_docs/python/tff/simulation/datasets.
+Each has a test file beside it, `..._test.h5`, with test samples of the same clients. The clients of a file are natural
+ones: writers, roles of the plays, kinds of things. Clients are read one after the other into arrays of the final size.
+Choose it for results that others can compare with. Source: https://www.tensorflow.org/federated/api_docs/python/tff/simulation/datasets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import Field
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.characters import ALPHABET, cut_windows, encode
-from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, file_error, find_file
+from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, file_error, find_file, number_test_owners
 from hpcfsl.data.sources.hdf5_file import find_array, find_group, hdf5_errors, open_hdf5, read_numbers, read_texts
 from hpcfsl.errors import ConfigError, shorten
 
@@ -64,24 +64,27 @@ class TffHdf5(Source):
             ConfigError: No client has text enough.
         """
         train = self._read("file", self.file)
-        test = self._read("test_file", self.test_file) if self.test_file else None
+        test = self._read("test_file", self.test_file, of=train.names) if self.test_file else None
         labels = [part.targets for part in (train, test) if part is not None]
         return Dataset(
             name=self.file,
             inputs=train.inputs,
             targets=train.targets,
             owners=train.owners,
+            test_owners=None if test is None else number_test_owners(train.names, test.names)[test.owners],
             num_classes=len(ALPHABET) if train.text else max(int(each.max()) for each in labels) + 1,
             test_inputs=None if test is None else test.inputs,
             test_targets=None if test is None else test.targets,
             vocabulary=len(ALPHABET) if train.text else 0,
         )
 
-    def _read(self, key: str, value: str) -> _Part:
+    def _read(self, key: str, value: str, of: list[str] | None = None) -> _Part:
+        """Return what a file holds; where `data.clients` limits them, the test samples `of` the clients that train."""
         path = find_file(key, value, _FIX)
         with open_hdf5(path) as file:
             examples = find_group(path, file, _EXAMPLES, f"it is no federated file; {_FIX}")
-            names = sorted(examples)[: self.clients or None]
+            wanted = set(of) if of is not None and self.clients else None
+            names = [name for name in sorted(examples) if wanted is None or name in wanted][: self.clients or None]
             if not names:
                 raise file_error(path, f"has no client in {_EXAMPLES}; get the file again")
             clients = _Clients(path, examples, names)
@@ -90,11 +93,12 @@ class TffHdf5(Source):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Part:
-    """What one file holds: samples, classes, and the client of each."""
+    """What one file holds: samples, classes, the client of each, and the names of the clients in sorted order."""
 
     inputs: NDArray[Any]
     targets: NDArray[Any]
     owners: NDArray[np.int64]
+    names: list[str]
     text: bool
 
 
@@ -121,16 +125,18 @@ class _Clients:
                 inputs[start:end] = _channels_first(read_numbers(self._path, images))
                 targets[start:end] = read_numbers(self._path, labels)
                 self._check_labels(name, targets[start:end])
-        return _Part(inputs=inputs, targets=targets, owners=np.repeat(np.arange(len(counts)), counts), text=False)
+        owners = np.repeat(np.arange(len(counts)), counts)
+        return _Part(inputs=inputs, targets=targets, owners=owners, names=self._names, text=False)
 
     def read_text(self, key: str, positions: int) -> _Part:
         """Return windows of the text of all clients whose text is long enough."""
-        windows = [found for found in self._windows(positions) if len(found)]
+        found = {name: cut for name, cut in zip(self._names, self._windows(positions), strict=True) if len(cut)}
+        windows = list(found.values())
         if not windows:
             raise ConfigError("data.positions", positions, f"no client of data.{key} has so many characters; lower it")
         samples = np.concatenate(windows)
-        owners = np.repeat(np.arange(len(windows)), [len(found) for found in windows])
-        return _Part(inputs=samples[:, :-1], targets=samples[:, 1:], owners=owners, text=True)
+        owners = np.repeat(np.arange(len(windows)), [len(cut) for cut in windows])
+        return _Part(inputs=samples[:, :-1], targets=samples[:, 1:], owners=owners, names=list(found), text=True)
 
     def _windows(self, positions: int) -> Iterator[NDArray[np.uint8]]:
         for name in self._names:

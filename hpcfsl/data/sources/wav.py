@@ -25,7 +25,14 @@ from pydantic import Field
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, normalise_rows, resample
 from hpcfsl.data.sources.base import Source, sources
-from hpcfsl.data.sources.files import check_fits, file_error, find_folder, number_labels, number_owners
+from hpcfsl.data.sources.files import (
+    check_fits,
+    file_error,
+    find_folder,
+    number_labels,
+    number_owners,
+    number_test_owners,
+)
 from hpcfsl.data.sources.wav_file import read_wav
 from hpcfsl.errors import ConfigError, DataError, one_line
 
@@ -96,6 +103,9 @@ class Wav(Source):
             inputs=self._read(folder, train),
             targets=np.array([classes[each.label] for each in train]),
             owners=number_owners([each.speaker for each in train]),
+            test_owners=number_test_owners(*([each.speaker for each in part] for part in (train, test)))
+            if test
+            else None,
             num_classes=len(classes),
             test_inputs=self._read(folder, test) if test else None,
             test_targets=np.array([classes[each.label] for each in test]) if test else None,
