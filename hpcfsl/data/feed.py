@@ -35,8 +35,8 @@ class Feed:
         dataset: The data.
         population: Which rows each client holds.
         standardise: Whether inputs get mean 0 and standard deviation 1 over the training rows of all clients: for
-            images [channels, height, width] a channel at a time, otherwise a feature (last axis) at a time. Without,
-            they are only converted to float32. Symbols have no mean; they are int64 in either case. Targets that are
+            images [channels, height, width], sounds and windows [channels, steps] a channel (first axis) at a time,
+            for rows of features each of them. Without, they are only converted to float32. Symbols have no mean; they are int64 in either case. Targets that are
             numbers get mean 0 and standard deviation 1 too, an output at a time.
 
     Attributes:
@@ -115,16 +115,16 @@ def mean_and_deviation(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of some rows, each float64 and of a shape that broadcasts against a sample.
 
-    For samples [channels, height, width] one number a channel [channels, 1, 1]; otherwise one a feature [features]. A
-    constant feature gets deviation 1. Sums run over chunks of rows in order, so memory stays small and every machine
-    adds in the same order.
+    For samples [features] one number a feature [features]; otherwise one a channel, [channels, 1, ...]. A constant
+    feature gets deviation 1. Sums run over chunks of rows in order, so memory stays small and every machine adds in the
+    same order.
     """
-    sample_axes = (1, 2) if inputs.ndim == 4 else tuple(range(inputs.ndim - 2))
+    sample_axes = tuple(range(1, inputs.ndim - 1))
     count = len(rows) * int(np.prod([inputs.shape[1:][axis] for axis in sample_axes], dtype=np.int64))
     chunks = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
 
     def average(total: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(total.sum(axis=sample_axes, keepdims=inputs.ndim == 4) / count)
+        return np.asarray(total.sum(axis=sample_axes, keepdims=True) / count)
 
     mean = average(sum((inputs[chunk].astype(np.float64).sum(axis=0) for chunk in chunks), np.zeros(inputs.shape[1:])))
     squares = (((inputs[chunk] - mean) ** 2).sum(axis=0) for chunk in chunks)
