@@ -35,9 +35,10 @@ class Feed:
         dataset: The data.
         population: Which rows each client holds.
         standardise: Whether inputs get mean 0 and standard deviation 1 over the training rows of all clients: for
-            images [channels, height, width], sounds and windows [channels, steps] a channel (first axis) at a time,
-            for rows of features each of them. Without, they are only converted to float32. Symbols have no mean; they are int64 in either case. Targets that are
-            numbers get mean 0 and standard deviation 1 too, an output at a time.
+            images [channels, height, width] and waveforms [1, numbers] a channel at a time, otherwise, as in windows
+            [steps, features], a feature at a time. Without, they are only converted to float32. Symbols have no mean;
+            they are int64 in either case. Targets that are numbers get mean 0 and standard deviation 1 too, an output
+            at a time.
 
     Attributes:
         dataset: As given.
@@ -115,11 +116,12 @@ def mean_and_deviation(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of some rows, each float64 and of a shape that broadcasts against a sample.
 
-    For samples [features] one number a feature [features]; otherwise one a channel, [channels, 1, ...]. A constant
-    feature gets deviation 1. Sums run over chunks of rows in order, so memory stays small and every machine adds in the
-    same order.
+    For samples [channels, height, width] and waveforms [1, numbers] one number a channel, otherwise one a feature, the
+    last axis. A constant feature gets deviation 1. Sums run over chunks of rows in order, so memory stays small and
+    every machine adds in the same order.
     """
-    sample_axes = tuple(range(1, inputs.ndim - 1))
+    has_channels = inputs.ndim > 3 or inputs.shape[1:-1] == (1,)
+    sample_axes = tuple(range(1, inputs.ndim - 1)) if has_channels else tuple(range(inputs.ndim - 2))
     count = len(rows) * int(np.prod([inputs.shape[1:][axis] for axis in sample_axes], dtype=np.int64))
     chunks = [rows[start : start + _CHUNK_ROWS] for start in range(0, len(rows), _CHUNK_ROWS)]
 
