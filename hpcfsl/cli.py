@@ -83,6 +83,29 @@ def estimate(config: Path, overrides: tuple[str, ...], as_json: bool, no_measure
 
 
 @main.command()
+@click.argument("config", type=FILE)
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many, from run.seed on.")
+@click.option("--passes", type=click.IntRange(min=0), default=0, help="Over the samples; without, as many as the run's.")
+@click.option("--clients", type=click.IntRange(min=0), default=0, help="Train so many alone; without, all.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def bounds(config: Path, overrides: tuple[str, ...], as_json: bool, **request: int) -> None:
+    """Train the model on all clients' samples at once, and on each client's alone: what a run lies between.
+
+    With the local steps of the configuration; a naive baseline beside them. Writes nothing.
+    """
+    from hpcfsl.bounds.find import Request, find_bounds
+    from hpcfsl.bounds.screen import print_bounds, tree
+    from hpcfsl.config import load
+
+    found = find_bounds(load(config, overrides), Request(**request))
+    if as_json:
+        click.echo(json.dumps(tree(found), indent=2))
+    else:
+        print_bounds(found, config.name)
+
+
+@main.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect(folder: Path, as_json: bool) -> None:
