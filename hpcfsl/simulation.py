@@ -24,10 +24,10 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.errors import RunFolderError, UserError
 from hpcfsl.evaluation import evaluate_round
 from hpcfsl.group import SummedGroup
-from hpcfsl.holding import scratch_folder
 from hpcfsl.parallel.communicator import AgreedError, Communicator, agree
 from hpcfsl.parallel.failure_record import record_failure
 from hpcfsl.parallel.heartbeat import clear_beats
+from hpcfsl.parallel.scratch import scratch_folder
 from hpcfsl.provenance import provenance
 from hpcfsl.recording import event_row, rank_row, record_round
 from hpcfsl.round import Outcome, run_round

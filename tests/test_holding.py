@@ -11,7 +11,8 @@ from support.made import as_bits, configure, first_state, make_scored, small_con
 
 from hpcfsl.errors import UserError
 from hpcfsl.group import ScoredGroup
-from hpcfsl.holding import Holding, scratch_folder
+from hpcfsl.holding import Holding
+from hpcfsl.parallel.scratch import scratch_folder
 from hpcfsl.round import run_round
 from hpcfsl.stopwatch import Stopwatch
 
@@ -70,7 +71,7 @@ def test_a_folder_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpcfsl.holding._unnamed_file", lambda _: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
+    monkeypatch.setattr("hpcfsl.parallel.scratch._unnamed_file", lambda _: open("/dev/full", "r+b", buffering=0))  # noqa: SIM115
     with (
         Holding(0, tmp_path) as holding,
         pytest.raises(UserError, match=r"written .*No space left on device.*hold_mib"),
@@ -81,8 +82,9 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_file_that_has_become_shorter_is_one_clear_line(tmp_path: Path) -> None:
     with Holding(0, tmp_path) as holding:
         held = holding.put(scored_group(3, 0))
-        assert holding._file is not None
-        os.ftruncate(holding._file.fileno(), 3 * ROW - 100)
+        file = holding._file._file
+        assert file is not None
+        os.ftruncate(file.fileno(), 3 * ROW - 100)
         with pytest.raises(UserError, match=r"read in a scratch file .*it ends 100 bytes too early"):
             holding.get(held)
 
