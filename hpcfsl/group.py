@@ -79,6 +79,7 @@ class SummedGroup:
         target: Step 6, for the remaining clients; None where there are none.
         update: Second model update, float32 [params]; None where the group has none to give.
         status: What became of it.
+        replayed: Samples, counted in each epoch, on which a shared server half was trained again.
     """
 
     scored: ScoredGroup
@@ -88,6 +89,7 @@ class SummedGroup:
     target: TargetWeights | None
     update: torch.Tensor | None
     status: GroupStatus
+    replayed: int = 0
 
 
 def train_and_score(

@@ -28,7 +28,7 @@ from hpcfsl.trace.record import RoundRecord
 from hpcfsl.world import World
 
 _PIECE = 65_536
-KEPT, EXCLUDED, NON_FINITE, WITHHELD, LOST = range(5)
+KEPT, EXCLUDED, NON_FINITE, WITHHELD, LOST, SCREENED = range(6)
 # What a client has whose upload never arrived, where that is not NaN.
 _ABSENT = {"coefficient": 0.0, "status": LOST, "update_hash": 0}
 
@@ -69,6 +69,8 @@ def participation_rows(world: World, group: SummedGroup, round: int) -> Rows:
         "bytes_smashed_up": fates.wire.smashed_up,
         "bytes_gradients_down": fates.wire.gradients_down,
         "bytes_labels_up": fates.wire.labels_up,
+        "bytes_outputs_down": fates.wire.outputs_down,
+        "bytes_output_gradients_up": fates.wire.output_gradients_up,
         "bytes_model_up": fates.wire.model_up,
         "bytes_model_down": fates.wire.model_down,
         "virtual_seconds": fates.seconds,
@@ -123,6 +125,7 @@ def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
         "coefficient": outcome.factors[outcome.masses.groups.index(scored.group)] if used else 0.0,
         "norm": norm,
         "distance": distance,
+        "num_replayed": np.int64(group.replayed),
         "bytes_across_up": np.int64(across if used else 0),
         "bytes_across_down": np.int64(across),
     }
@@ -169,7 +172,7 @@ def evaluation_rows(round: int, evaluation: Evaluation) -> Rows:
 def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluation: Evaluation, seconds: float) -> Rows:
     """Return the round's own row, from the rows of its clients and groups."""
     clients, groups = tables["participation"], tables["group_rounds"]
-    out = (clients["status"] == EXCLUDED) | (clients["status"] == NON_FINITE)
+    out = np.isin(clients["status"], (EXCLUDED, NON_FINITE, SCREENED))
     bad = clients["attacker"] == 1
     accuracy = tables["evaluation"]["accuracy"]
     up = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_up"))

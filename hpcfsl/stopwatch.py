@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other")
+PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other", "undo")
 
 
 class Stopwatch:

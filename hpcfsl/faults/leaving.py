@@ -52,6 +52,8 @@ def bytes_until(
         smashed_up=wire.smashed_up * passed // total,
         gradients_down=wire.gradients_down * passed // total,
         labels_up=wire.labels_up * passed // total,
+        outputs_down=wire.outputs_down * passed // total,
+        output_gradients_up=wire.output_gradients_up * passed // total,
         model_up=wire.model_up * uploads,
         model_down=wire.model_down * started,
     )

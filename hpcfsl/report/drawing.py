@@ -22,7 +22,7 @@ INK = "#010203"
 HONEST = "#2f86c1"
 ATTACKER = "#e06c00"
 # Okabe and Ito's colours, tuned to stand out on white and on black alike.
-COLOURS = ("#2f86c1", "#e06c00", "#0a9a72", "#c4679d", "#b08d00", "#7a7fd6", "#6b7785")
+COLOURS = ("#2f86c1", "#e06c00", "#0a9a72", "#c4679d", "#b08d00", "#7a7fd6", "#6b7785", "#8c5a3c")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 MAX_VECTOR_POINTS = 1500
 MAX_LINE_POINTS = 400

@@ -1,6 +1,6 @@
 """How well attackers were told from honest clients, and other sums over a trace. numpy only.
 
-`excluded` counts both what the threshold excluded and updates that were not finite.
+`excluded` counts what the threshold excluded, updates that were not finite, and clients that were screened out.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hpcfsl.trace.schema import find_column
 
 _STATUS = find_column("participation", "status").flags
 _LOST = _STATUS.index("lost")
-_OUT = [_STATUS.index("excluded"), _STATUS.index("non-finite")]
+_OUT = [_STATUS.index(name) for name in ("excluded", "non-finite", "screened")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,11 @@ from hpcfsl.report.view import View
 _KINDS = (
     ("up", "smashed data", "participation", "bytes_smashed_up"),
     ("up", "labels", "participation", "bytes_labels_up"),
+    ("up", "output gradients", "participation", "bytes_output_gradients_up"),
     ("up", "model of clients", "participation", "bytes_model_up"),
     ("up", "across groups", "groups", "bytes_across_up"),
     ("down", "cut gradients", "participation", "bytes_gradients_down"),
+    ("down", "server outputs", "participation", "bytes_outputs_down"),
     ("down", "model of clients", "participation", "bytes_model_down"),
     ("down", "across groups", "groups", "bytes_across_down"),
 )

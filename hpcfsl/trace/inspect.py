@@ -87,10 +87,10 @@ def _best(accuracy: NDArray[Any]) -> float | None:
 
 
 def _detection(run: Run) -> dict[str, Any]:
-    """Count uploads that arrived by truth and outcome; `excluded` includes updates that were not finite."""
+    """Count uploads that arrived by truth and outcome; `excluded` includes updates not finite, or of clients screened out."""
     excluded, attackers = np.zeros(2, np.int64), np.zeros(2, np.int64)
     flags = run.labels("participation", "status")
-    out = [flags.index("excluded"), flags.index("non-finite")]
+    out = [flags.index(name) for name in ("excluded", "non-finite", "screened") if name in flags]
     for part in run.segments("participation", ("status", "attacker")):
         arrived = part["status"] != flags.index("lost")
         attackers += np.bincount(part["attacker"][arrived], minlength=2)

@@ -65,7 +65,7 @@ _PARTICIPATION = (
         "i1",
         "status",
         "What became of the client's update this round.",
-        flags=("kept", "excluded", "non-finite", "withheld", "lost"),
+        flags=("kept", "excluded", "non-finite", "withheld", "lost", "screened"),
     ),
     _column(
         "fault",
@@ -90,6 +90,8 @@ _PARTICIPATION = (
     _bytes("bytes_smashed_up", "smashed data up", "Smashed data sent by the client."),
     _bytes("bytes_gradients_down", "cut gradients down", "Cut gradients sent to the client."),
     _bytes("bytes_labels_up", "labels up", "Labels sent by the client."),
+    _bytes("bytes_outputs_down", "outputs down", "Outputs of the server's part sent to the client, for its tail."),
+    _bytes("bytes_output_gradients_up", "output gradients up", "Gradients of these outputs sent by the client."),
     _bytes("bytes_model_up", "model up", "Model update sent by the client."),
     _bytes("bytes_model_down", "model down", "Model sent to the client."),
     _column(
@@ -132,6 +134,13 @@ _GROUP_ROUNDS = (
     _column("coefficient", "f8", "coefficient", "Weight of the group's second model update in the global update."),
     _column("norm", "f8", "norm", "Euclidean norm of the second model update."),
     _column("distance", "f8", "distance", "Euclidean distance of the second model update to the global update."),
+    _column(
+        "num_replayed",
+        "i8",
+        "replayed samples",
+        "Samples, counted in each epoch, on which the group's shared server half was trained again without the "
+        "excluded clients.",
+    ),
     _bytes("bytes_across_up", "bytes across groups up", "Sent by the group's aggregator."),
     _bytes("bytes_across_down", "bytes across groups down", "Sent to the group's aggregator."),
 )
@@ -202,7 +211,7 @@ _CLIENTS = (
     _column("num_test", "i8", "test samples", "Held-out samples of the client."),
 )
 
-PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other")
+PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other", "undo")
 _TIMINGS = (
     _column("round", "i4", "round", "Number of the round, from 0.", deterministic=False),
     _RANK,

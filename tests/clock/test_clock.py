@@ -22,6 +22,8 @@ WIRE = WireBytes(
     smashed_up=np.array([1000, 0]),
     gradients_down=np.array([1000, 0]),
     labels_up=np.array([80, 0]),
+    outputs_down=np.array([0, 0]),
+    output_gradients_up=np.array([0, 0]),
     model_up=np.array([500, 700]),
     model_down=np.array([500, 700]),
 )
@@ -40,7 +42,7 @@ def make(**settings: Any) -> Any:
 
 def many(count: int) -> Work:
     none, one = np.zeros(count, np.int64), np.ones(count)
-    wire = WireBytes(smashed_up=none, gradients_down=none, labels_up=none, model_up=none, model_down=none)
+    wire = WireBytes(smashed_up=none, gradients_down=none, labels_up=none, outputs_down=none, output_gradients_up=none, model_up=none, model_down=none)
     return Work(clients=np.arange(count), client_flops=2e9 * one, server_flops=0 * one, steps=none, wire=wire)
 
 

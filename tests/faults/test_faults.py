@@ -138,12 +138,19 @@ def test_bytes_until_a_client_is_gone() -> None:
     passed = samples_passed(np.where(fault == Fault.DROPPED_DURING, 4, every * (fault != 1)), samples, 4)
     whole = np.full(5, 1)
     wire = WireBytes(
-        smashed_up=12 * total, gradients_down=12 * total, labels_up=8 * total, model_up=7 * whole, model_down=7 * whole
+        smashed_up=12 * total,
+        gradients_down=12 * total,
+        labels_up=8 * total,
+        outputs_down=4 * total,
+        output_gradients_up=4 * total,
+        model_up=7 * whole,
+        model_down=7 * whole,
     )
     found = bytes_until(wire, fault, passed, total)
     assert found.smashed_up.tolist() == [240, 0, 12 * 14, 240, 240]
     assert found.gradients_down.tolist() == found.smashed_up.tolist()
     assert found.labels_up.tolist() == [160, 0, 8 * 14, 160, 160]
+    assert found.outputs_down.tolist() == found.output_gradients_up.tolist() == [80, 0, 4 * 14, 80, 80]
     assert found.model_up.tolist() == [7, 0, 0, 7, 7]
     assert found.model_down.tolist() == [7, 0, 7, 7, 7]
 

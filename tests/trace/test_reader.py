@@ -78,7 +78,7 @@ def test_row_start_finds_the_rows_of_a_round(maker, finished: Path) -> None:
 
 
 def test_labels(run: reader.Run) -> None:
-    assert run.labels("participation", "status") == ("kept", "excluded", "non-finite", "withheld", "lost")
+    assert run.labels("participation", "status") == ("kept", "excluded", "non-finite", "withheld", "lost", "screened")
     assert run.labels("rounds", "train_loss") == ()
 
 
@@ -179,7 +179,7 @@ def test_xarray_sees_names_and_missing_numbers(maker, finished: Path) -> None:
         finished / "trace" / "segment_000000_000002.h5", group="participation", engine="h5netcdf"
     ) as data:
         assert [name.decode() for name in data["component"].values] == list(maker.components)
-        assert data["status"].attrs["flag_meanings"] == "kept excluded non-finite withheld lost"
+        assert data["status"].attrs["flag_meanings"] == "kept excluded non-finite withheld lost screened"
         assert data["status"].attrs["flag_values"].tolist() == [0, 1, 2, 3, 4]
         assert data["bytes_model_up"].attrs["units"] == "byte"
         assert data["status"].attrs["deterministic"] == 1

@@ -27,4 +27,12 @@ class FedAvg(Protocol):
         """Count the whole model, up and down."""
         whole = np.full(len(samples), FLOAT_BYTES * model.layout.size, np.int64)
         none = np.zeros(len(samples), np.int64)
-        return WireBytes(smashed_up=none, gradients_down=none, labels_up=none, model_up=whole, model_down=whole)
+        return WireBytes(
+            smashed_up=none,
+            gradients_down=none,
+            labels_up=none,
+            outputs_down=none,
+            output_gradients_up=none,
+            model_up=whole,
+            model_down=whole,
+        )

@@ -20,6 +20,26 @@ class Protocol(Settings):
         """Whether the model is cut in two."""
         raise AssertionError("every protocol says whether it cuts")
 
+    @property
+    def shares_server(self) -> bool:
+        """Whether the clients of a group train one server half between them."""
+        return False
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether they do so one after the other."""
+        return False
+
+    @property
+    def second_cut(self) -> str | None:
+        """The layer after which the client's tail begins, "" for the last possible one; None where there is no tail."""
+        return None
+
+    @property
+    def labels_at_server(self) -> bool:
+        """Whether clients send their labels to the server."""
+        return self.cuts
+
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients]."""
         raise AssertionError("every protocol accounts its bytes")

@@ -32,11 +32,14 @@ class SplitFedV1(Protocol):
         """Count smashed data, gradients and labels of every sample and epoch, and the client half, up and down."""
         passes = samples * epochs
         labels = passes * (LABEL_BYTES * prod(model.target_shape))
+        none = np.zeros(len(samples), np.int64)
         half = np.full(len(samples), FLOAT_BYTES * model.layout.client_size, np.int64)
         return WireBytes(
             smashed_up=passes * model.up_bytes,
             gradients_down=passes * model.down_bytes,
             labels_up=labels,
+            outputs_down=none,
+            output_gradients_up=none,
             model_up=half,
             model_down=half,
         )
