@@ -21,7 +21,7 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
 from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
-from hpcfsl.models import Model
+from hpcfsl.models import Model, Samples
 from hpcfsl.models.operations import HalfOperations, count_halves
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.parallel.communicator import Communicator, agree
@@ -164,15 +164,20 @@ def _build(
 
 
 def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:
+    samples = Samples(
+        shape=feed.sample_shape,
+        num_outputs=feed.num_outputs,
+        vocabulary=feed.dataset.vocabulary,
+        target_shape=feed.target_shape,
+        predicts="numbers" if feed.dataset.has_numbers else "classes",
+    )
     with torch.device("meta"):  # counts parameters without making them
-        size = 4 * sum(
-            parameter.numel() for parameter in settings.build(feed.sample_shape, feed.num_outputs).parameters()
-        )
+        size = 4 * sum(parameter.numel() for parameter in settings.make(samples).parameters())
     memory = memory_bytes()
     if size > memory:
         fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
         raise ConfigError("model.name", settings.model_dump()["name"], fix)
-    return settings.build(feed.sample_shape, feed.num_outputs)
+    return settings.make(samples)
 
 
 def _count_operations(config: Config, model: SplitModel) -> HalfOperations:

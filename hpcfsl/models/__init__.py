@@ -7,7 +7,40 @@ the parameters of both. Importing this package does not import torch.
 
 from __future__ import annotations
 
-from hpcfsl.models import cifar_cnn, digits_cnn, gru_lm, lenet5, mlp
-from hpcfsl.models.model import Model, models
+from hpcfsl.models import (
+    cifar_cnn,
+    digits_cnn,
+    gru_forecast,
+    gru_lm,
+    lenet5,
+    lstm_lm,
+    mlp,
+    resnet18,
+    sentence_classifier,
+    speech_cnn1d,
+    speech_cnn2d,
+    speech_gru,
+    tcn,
+    transformer_lm,
+)
+from hpcfsl.models.model import Model, Samples, models
 
-__all__ = ["Model", "cifar_cnn", "digits_cnn", "gru_lm", "lenet5", "mlp", "models"]
+__all__ = [
+    "Model",
+    "Samples",
+    "cifar_cnn",
+    "digits_cnn",
+    "gru_forecast",
+    "gru_lm",
+    "lenet5",
+    "lstm_lm",
+    "mlp",
+    "models",
+    "resnet18",
+    "sentence_classifier",
+    "speech_cnn1d",
+    "speech_cnn2d",
+    "speech_gru",
+    "tcn",
+    "transformer_lm",
+]

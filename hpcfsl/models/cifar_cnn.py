@@ -8,11 +8,11 @@ made a network of this kind customary; the layers are those of the PFL benchmark
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, image_shape, models
+from hpcfsl.models.model import Model, Samples, image_shape, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 @models.register
 class CifarCnn(Model):
     """Convolution 32, convolution 64, max-pool, linear 128, linear classes; dropout before each linear layer."""
+
+    kind: ClassVar = "image"
+    example: ClassVar = Samples(shape=(3, 32, 32), num_outputs=10, title="a CIFAR-10 image")
+    cuts: ClassVar = {
+        "conv1": "After the first convolution, before its activation; easiest to invert.",
+        "relu1": "After the first activation: next to no work on the client.",
+        "conv2": "After the second convolution, before its activation.",
+        "relu2": "After the second activation: the most to send.",
+        "pool": "After max-pool, which leaves a quarter of the numbers.",
+        "dropout1": "The pooled maps with numbers dropped; only where dropout1 is above 0.",
+        "flatten": "The pooled maps as one vector; the server holds both linear layers, nearly all parameters.",
+        "linear1": "After the hidden layer's product.",
+        "relu3": "After the hidden layer's activation; the server holds the classifier alone.",
+        "dropout2": "The hidden layer with numbers dropped; only where dropout2 is above 0.",
+    }
 
     name: Literal["cifar-cnn"] = "cifar-cnn"
     """The model."""

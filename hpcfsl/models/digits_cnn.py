@@ -7,11 +7,11 @@ from 2 x 2 works, but for 28 x 28 and larger `lenet5` and `cifar-cnn` are better
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, image_shape, models
+from hpcfsl.models.model import Model, Samples, image_shape, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 @models.register
 class DigitsCnn(Model):
     """Convolution 16, convolution 32, max-pool, linear 64, linear classes."""
+
+    kind: ClassVar = "image"
+    example: ClassVar = Samples(shape=(1, 8, 8), num_outputs=10, title="a digit of 8 x 8")
+    cuts: ClassVar = {
+        "conv1": "After the first convolution, before its activation; easiest to invert.",
+        "relu1": "After the first activation: full resolution, next to no work on the client.",
+        "conv2": "After the second convolution, before its activation.",
+        "relu2": "After the second activation, at full resolution: the most to send.",
+        "pool": "After max-pool, which leaves a quarter of the numbers.",
+        "flatten": "The same numbers as one vector.",
+        "linear1": "After the hidden layer's product; with relu3 the smallest smashed data.",
+        "relu3": "After the hidden layer's activation; the server holds the classifier alone.",
+    }
 
     name: Literal["digits-cnn"] = "digits-cnn"
     """The model."""

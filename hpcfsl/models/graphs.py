@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from torch import fx, nn
 
 from hpcfsl.models.dropout import KeyedDropout
-from hpcfsl.models.recurrent import Gru
+from hpcfsl.models.recurrent import Gru, Lstm
+from hpcfsl.models.sequences import Channels, LastPosition, MeanPosition, Steps
+from hpcfsl.models.transformer import Positions
+
+_CLOSED = (Gru, Lstm, KeyedDropout, Steps, Channels, LastPosition, MeanPosition, Positions)
 
 
 class UncuttableError(Exception):
@@ -30,7 +34,7 @@ class _Tracer(fx.Tracer):
         self.closed = closed
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        closed = module_qualified_name == self.closed or isinstance(m, Gru | KeyedDropout)
+        closed = module_qualified_name == self.closed or isinstance(m, _CLOSED)
         return closed or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -45,7 +45,7 @@ class GruLm(LanguageModel):
     """Width of the hidden state."""
 
     def build(self, sample_shape: tuple[int, ...], num_outputs: int, vocabulary: int = 0) -> nn.Module:
-        """Return the module; 65,322 parameters for 90 symbols and classes."""
+        """Return the module; 66,144 parameters for 96 symbols and classes."""
         from torch import nn
 
         from hpcfsl.models.recurrent import Gru

@@ -7,12 +7,12 @@ Fashion-MNIST and other data of that size.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from hpcfsl.errors import ConfigError
-from hpcfsl.models.model import Model, image_shape, models
+from hpcfsl.models.model import Model, Samples, image_shape, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
 @models.register
 class LeNet5(Model):
     """Convolution 6, pool, convolution 16, pool, linear 120, linear 84, linear classes."""
+
+    kind: ClassVar = "image"
+    example: ClassVar = Samples(shape=(1, 28, 28), num_outputs=10, title="a Fashion-MNIST image")
+    cuts: ClassVar = {
+        "conv1": "After the first convolution, before its activation; easiest to invert.",
+        "relu1": "After the first activation, at full resolution: the most to send.",
+        "pool1": "After the first max-pool: a quarter of that, for next to no work on the client.",
+        "conv2": "After the second convolution, before its activation.",
+        "relu2": "After the second activation.",
+        "pool2": "After the second max-pool: 400 numbers.",
+        "flatten": "The same 400 numbers as one vector.",
+        "linear1": "After the first hidden layer's product.",
+        "relu3": "After the first hidden layer's activation.",
+        "linear2": "After the second hidden layer's product.",
+        "relu4": "After the second hidden layer's activation; the server holds the classifier alone.",
+    }
 
     name: Literal["lenet5"] = "lenet5"
     """The model."""

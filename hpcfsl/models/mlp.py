@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, models
+from hpcfsl.models.model import Model, Samples, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 @models.register
 class Mlp(Model):
     """Flatten, then linear and ReLU for each hidden size, then linear classes."""
+
+    kind: ClassVar = "forecast"
+    example: ClassVar = Samples(shape=(20,), num_outputs=10, title="a row of 20 features")
+    cuts: ClassVar = {
+        "linear<k>": "After the product of hidden layer k.",
+        "relu<k>": "After the activation of hidden layer k; the last one leaves the server the last layer alone.",
+    }
 
     name: Literal["mlp"] = "mlp"
     """The model."""

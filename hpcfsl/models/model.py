@@ -7,7 +7,10 @@ that of `torch.nn.Dropout`; a `torch.nn.Sequential` with named children is the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,8 +21,45 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+KINDS = ("image", "speech", "text", "forecast", "other")
+"""What models are for, in the order in which they are listed."""
+
+Kind = Literal["image", "speech", "text", "forecast", "other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What a model is built for.
+
+    Attributes:
+        shape: Shape of one sample.
+        num_outputs: Classes, or numbers, that are told of it or of each of its positions.
+        vocabulary: Number of symbols where samples are symbols; 0 where they are numbers.
+        target_shape: Shape of one sample's targets: () of a class, (positions,) of one at each, (outputs,) of numbers.
+        predicts: What the outputs are.
+        title: In words, for lists.
+    """
+
+    shape: tuple[int, ...]
+    num_outputs: int
+    vocabulary: int = 0
+    target_shape: tuple[int, ...] = ()
+    predicts: Literal["classes", "numbers"] = "classes"
+    title: str = ""
+
+
 class Model(Settings):
-    """Settings of a model. Subclasses add `name: Literal[...]` and give `cut` a default."""
+    """Settings of a model. Subclasses add `name: Literal[...]` and give `cut` a default.
+
+    Attributes:
+        kind: What it is for.
+        example: Samples of the usual shape, for `hpcfsl models`; None for none.
+        cuts: What each cut point means, in a sentence; `<k>` in a name stands for any number.
+    """
+
+    kind: ClassVar[Kind] = "other"
+    example: ClassVar[Samples | None] = None
+    cuts: ClassVar[Mapping[str, str]] = {}
 
     cut: str = Field(min_length=1)
     """The layer after which the model is cut, or "none" to keep all of it on the client."""
@@ -35,6 +75,22 @@ class Model(Settings):
             ConfigError: The model cannot take samples of this shape.
         """
         raise NotImplementedError
+
+    def make(self, samples: Samples) -> nn.Module:
+        """Return a new module for data.
+
+        Raises:
+            ConfigError: The model cannot take such samples, or not tell what is wanted of them.
+        """
+        if samples.vocabulary and self.kind != "other":
+            fix = "takes numbers, and the samples are symbols; choose 'sentence-classifier', 'gru-lm' or other data"
+            raise ConfigError("model.name", self.model_dump()["name"], fix)
+        return self.build(samples.shape, samples.num_outputs)
+
+    @classmethod
+    def explain_cut(cls, cut: str) -> str:
+        """Return the sentence of `cuts` on a cut point; "" where there is none."""
+        return cls.cuts.get(cut) or cls.cuts.get(re.sub(r"\d+$", "<k>", cut), "")
 
 
 models: Registry[Model] = Registry("model", key="name", default="digits-cnn")

@@ -1,8 +1,9 @@
-"""A gated recurrent unit as one layer of a `torch.nn.Sequential`.
+"""Recurrent layers as layers of a `torch.nn.Sequential`: a gated recurrent unit, and long short-term memory.
 
-Layer 1. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation"
-(EMNLP 2014), in the form and with the parameters of `torch.nn.GRU`. Choose it for models over sequences; `torch.nn.GRU`
-itself returns a pair, which no Sequential passes on. Importing this module imports torch.
+Layer 1. `Gru`: Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
+translation" (EMNLP 2014), with the parameters of `torch.nn.GRU`. `Lstm`: Hochreiter and Schmidhuber, "Long short-term
+memory" (Neural Computation 9, 1997), with the parameters of `torch.nn.LSTM`. Choose them for models over sequences;
+torch's own return a pair, which no Sequential passes on. Importing this module imports torch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,23 @@ from torch import Tensor, nn
 
 class Gru(nn.GRU):
     """One layer in one direction, batch first, that starts from a hidden state of zeros.
+
+    Args:
+        input_size: Features at each position.
+        hidden_size: Width of the hidden state.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]  # the outputs alone, and no first state
+        """Return the hidden states [n, positions, hidden_size] of inputs [n, positions, input_size]."""
+        outputs: Tensor = super().forward(inputs)[0]
+        return outputs
+
+
+class Lstm(nn.LSTM):
+    """One layer in one direction, batch first, that starts from states of zeros.
 
     Args:
         input_size: Features at each position.

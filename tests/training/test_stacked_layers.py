@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hpcfsl.models.recurrent import Gru
+from hpcfsl.models.recurrent import Gru, Lstm
+from hpcfsl.models.transformer import Positions
 from hpcfsl.training.stacked.layers import stacked_layer
 
 CLIENTS, BATCH = 3, 2
@@ -34,6 +35,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "layer-norm-of-two": (lambda: nn.LayerNorm((3, 4), bias=False), (2, 3, 4)),
     "rms-norm": (lambda: nn.RMSNorm(4), (5, 4)),
     "gru": (lambda: Gru(3, 4), (6, 3)),
+    "lstm": (lambda: Lstm(3, 4), (6, 3)),
+    "positions": (lambda: Positions(5, 4), (5, 4)),
     "torch-gru": (lambda: nn.GRU(3, 4, num_layers=2, bias=False, batch_first=True), (6, 3)),
 }
 

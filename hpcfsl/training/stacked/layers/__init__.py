@@ -8,7 +8,16 @@ samples alike. To add a kind: one file here with an `@stacks`, and its name in t
 
 from __future__ import annotations
 
-from hpcfsl.training.stacked.layers import attention, convolution, embedding, linear, norms, recurrent
+from hpcfsl.training.stacked.layers import (
+    attention,
+    convolution,
+    embedding,
+    linear,
+    memory,
+    norms,
+    positions,
+    recurrent,
+)
 from hpcfsl.training.stacked.layers.registry import StackedLayer, stacked_layer, stacks
 
 __all__ = [
@@ -17,7 +26,9 @@ __all__ = [
     "convolution",
     "embedding",
     "linear",
+    "memory",
     "norms",
+    "positions",
     "recurrent",
     "stacked_layer",
     "stacks",
