@@ -329,7 +329,16 @@ def _check_together(config: Config) -> None:
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
     _check_screening(config)
+    _check_halves(config)
     _check_faults(config.faults, config.clock)
+
+
+def _check_halves(config: Config) -> None:
+    """Refuse settings of a cut or of a server half where there is none."""
+    rate, model = config.training.server_half_learning_rate, config.model.cut
+    if rate and (not config.protocol.cuts or model == "none"):
+        fix = f"protocol {config.protocol.name!r} with model.cut = {model!r} has no server half; use 0"
+        raise ConfigError("training.server_half_learning_rate", rate, fix)
 
 
 def _check_screening(config: Config) -> None:

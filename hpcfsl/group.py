@@ -147,6 +147,8 @@ def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64]
     survivors = _survivors(world, scored, kept, scaling)
     target = world.config.weights.target_weights(survivors)
     update = world.config.group_operation.combine_chosen(scored.uploads, kept, target.factors)
+    if target.server_factor != 1.0:
+        world.model.layout.server_half(update).mul_(target.server_factor)
     usable = kept.sum() >= world.config.groups.min_survivors and target.mass > 0 and _is_finite(update)
     status = GroupStatus.USED if usable else GroupStatus.WITHHELD
     return SummedGroup(
@@ -217,6 +219,8 @@ def _survivors(world: World, scored: ScoredGroup, kept: NDArray[np.bool_], scali
         coefficient=scaling.coefficient,
         weights=scored.weights[kept],
         local_rate=world.config.training.learning_rate,
+        server_rate=world.config.training.server_half_learning_rate,
+        client_size=world.model.layout.client_size,
     )
 
 

@@ -21,8 +21,13 @@ from hpcfsl.training.settings import TrainingSettings
 
 def rates_of(layout: Layout, settings: TrainingSettings) -> tuple[float, ...]:
     """Return the step size of each parameter of `layout.names`, in order: the server half may have one of its own."""
-    server = settings.server_half_learning_rate or settings.learning_rate
-    return tuple(server if name.startswith("server.") else settings.learning_rate for name in layout.names)
+    server, client = server_rate(settings), settings.learning_rate
+    return tuple(server if name.startswith("server.") else client for name in layout.names)
+
+
+def server_rate(settings: TrainingSettings) -> float:
+    """Return the step size of the server half's local steps."""
+    return settings.server_half_learning_rate or settings.learning_rate
 
 
 class LocalOptimiser:

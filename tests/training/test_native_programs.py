@@ -215,7 +215,7 @@ def test_odd_models_that_the_engine_takes(name: str) -> None:
 
 def test_a_batch_beyond_all_memory_is_a_clean_error() -> None:
     model = split(nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), "none", (6,))
-    program = compile_program(model, Plan(batch=1 << 40, seen=1 << 40, rate=0.0))
+    program = compile_program(model, Plan(batch=1 << 40, seen=1 << 40, rate=0.0, server_rate=0.0))
     with pytest.raises(MemoryError, match=r"training\.batch_size"):
         NativeEngine(program.words)
 

@@ -29,6 +29,8 @@ class Survivors:
         coefficient: Scaling coefficients `c_i`, float64 [survivors].
         weights: Aggregation weights before this round, float64 [survivors].
         local_rate: Step size of local SGD (`eta_local`).
+        server_rate: That of the server half; 0 where it is the same.
+        client_size: How many numbers of an update belong to the client half.
     """
 
     uploads: torch.Tensor
@@ -39,6 +41,8 @@ class Survivors:
     coefficient: NDArray[np.float64]
     weights: NDArray[np.float64]
     local_rate: float
+    server_rate: float = 0.0
+    client_size: int = 0
 
     @property
     def updates(self) -> torch.Tensor:
@@ -56,6 +60,7 @@ class TargetWeights:
         weight: Target update weight, float64 [survivors].
         factors: Factor of each first model update in the second model update, float64 [survivors].
         mass: The group's weight across groups.
+        server_factor: What the server half of the second model update is multiplied by besides.
     """
 
     loss_information: NDArray[np.float64]
@@ -63,6 +68,7 @@ class TargetWeights:
     weight: NDArray[np.float64]
     factors: NDArray[np.float64]
     mass: float
+    server_factor: float = 1.0
 
 
 class Reading(Settings):

@@ -1,8 +1,8 @@
 // Trains clients of one model, one after another or a few in step, with everything they need in the cache.
 //
 // A program is int64 numbers: batch, clients in step, timed (0 or 1), the input (kind, then sizes), the number of layers,
-// and for each its kind followed by its numbers, in the order in which `Reader` takes them below. `hpcfsl/training/native/
-// program.py` writes it.
+// from which to which of them (exclusive) the server half's are, and for each its kind followed by its numbers, in the
+// order in which `Reader` takes them below. `hpcfsl/training/native/program.py` writes it.
 #pragma once
 
 #include "convolution.h"
@@ -113,7 +113,7 @@ class NativeEngine final : public Engine {
         batch_ = reader.next(), together_ = reader.next(), timed_ = reader.next() != 0, num_params_ = reader.next();
         input_ = static_cast<Input>(reader.next());
         Shape shape = read_input(reader);
-        num_layers_ = reader.next();
+        num_layers_ = reader.next(), server_layers_[0] = reader.next(), server_layers_[1] = reader.next();
         for (long i = 0; i < num_layers_; i++) {
             layers_[i] = make_layer(reader, shape);
             if (!layers_[i]) return num_layers_ = i, false;
@@ -201,11 +201,15 @@ class NativeEngine final : public Engine {
             if (trains && !trained_before) first_trained_ = i;
             trained_before = trained_before || trains;
             layer.weights_at = packed_;
+            for (long edge = 0; edge < 2; edge++)
+                if (i == server_layers_[edge]) server_at_[edge] = packed_;
             packed_ += round_up(layer.packed, 16);
             layer.plan(planner);
             at = layer.out_at;
             if (batch_ * layer.out.floats() > largest) largest = batch_ * layer.out.floats();
         }
+        for (long edge = 0; edge < 2; edge++)
+            if (server_layers_[edge] == num_layers_) server_at_[edge] = packed_;
         logits_at_ = at;
         gradients_at_[0] = planner.take(largest), gradients_at_[1] = planner.take(largest);
         tokens_at_ = planner.take(2 * batch_ * in_.width);
@@ -304,7 +308,7 @@ class NativeEngine final : public Engine {
         for (long i = 0; i < count; i++) {
             Client &client = clients[i];
             take_step(job.descent, client.step, start_, job.drift ? drift_ : nullptr, client.weights, client.gradients,
-                      {client.gradients + packed_, client.gradients + 2 * packed_}, packed_);
+                      {client.gradients + packed_, client.gradients + 2 * packed_}, server_at_, packed_);
             client.step++, client.seen += client.batch;
         }
         lap(clock, 2 * num_layers_ + 1);
@@ -355,7 +359,7 @@ class NativeEngine final : public Engine {
     Shape in_{};
     Layer *layers_[kMostLayers] = {};
     double seconds_[2 * kMostLayers + 2] = {};
-    long num_layers_ = 0, batch_ = 0, together_ = 0, num_params_ = 0, first_trained_ = 0;
+    long num_layers_ = 0, server_layers_[2] = {}, server_at_[2] = {}, batch_ = 0, together_ = 0, num_params_ = 0, first_trained_ = 0;
     long packed_ = 0, planned_ = 0, inputs_at_ = 0, logits_at_ = 0, tokens_at_ = 0, targets_at_ = 0;
     long gradients_at_[2] = {};
     float *start_ = nullptr, *drift_ = nullptr, *weights_ = nullptr;

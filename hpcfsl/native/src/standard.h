@@ -18,7 +18,7 @@
 
 // How a client descends (`TrainingSettings`), as `hpcfsl/training/native/binding.py` lays it out.
 struct Descent {
-    double learning_rate, beta1, beta2, epsilon;
+    double learning_rate, server_learning_rate, beta1, beta2, epsilon;
     float momentum, weight_decay, proximal, clip_norm;
     int64_t adam;
 };

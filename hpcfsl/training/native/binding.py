@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.native.library import library
+from hpcfsl.training.optimisers import server_rate
 from hpcfsl.training.settings import TrainingSettings
 
 _ADDRESSES = ("start", "inputs", "tokens", "targets", "orders", "counts", "clients", "updates", "losses", "drift")
@@ -18,7 +19,7 @@ _NUMBERS = ("num_clients", "longest", "epochs", "batch", "seed", "round", "own_s
 
 class _Descent(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_double) for name in ("learning_rate", "beta1", "beta2", "epsilon")),
+        *((name, ctypes.c_double) for name in ("learning_rate", "server_learning_rate", "beta1", "beta2", "epsilon")),
         *((name, ctypes.c_float) for name in ("momentum", "weight_decay", "proximal", "clip_norm")),
         ("adam", ctypes.c_int64),
     ]
@@ -85,6 +86,7 @@ def descent_of(settings: TrainingSettings) -> _Descent:
     """Return the settings of the local step as the engine takes them."""
     return _Descent(
         learning_rate=settings.learning_rate,
+        server_learning_rate=server_rate(settings),
         beta1=settings.adam_beta1,
         beta2=settings.adam_beta2,
         epsilon=settings.adam_epsilon,

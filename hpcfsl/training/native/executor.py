@@ -15,6 +15,7 @@ from hpcfsl.training.batches import epoch_orders
 from hpcfsl.training.native.binding import NativeEngine, descent_of
 from hpcfsl.training.native.layers import Plan, UnknownLayerError
 from hpcfsl.training.native.program import compile_program
+from hpcfsl.training.optimisers import server_rate
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.updates import FirstUpdates, LocalData, empty_updates, first_updates, rows_of
 
@@ -26,7 +27,7 @@ def why_not(model: SplitModel) -> str | None:
     if model.predicts == "numbers":
         return "it predicts numbers"
     try:
-        compile_program(model, Plan(batch=1, seen=1, rate=0.0))
+        compile_program(model, Plan(batch=1, seen=1, rate=0.0, server_rate=0.0))
     except UnknownLayerError as error:
         return str(error)
     return None
@@ -54,10 +55,12 @@ class NativeExecutor:
         self._settings, self._size, self._most_samples = settings, model.layout.size, most_samples
         self._sample_shape = tuple(model.trial.shape[1:])
         self.chunk_clients = settings.chunk_clients
+        shares = share_wide and _is_plain(settings)
         self.plan = Plan(
             batch=min(settings.batch_size, most_samples),
             seen=most_samples * settings.local_epochs,
-            rate=settings.learning_rate if share_wide and _is_plain(settings) else 0.0,
+            rate=settings.learning_rate if shares else 0.0,
+            server_rate=server_rate(settings) if shares else 0.0,
         )
         self.program = compile_program(model, self.plan)
         shared = ", wide layers shared" if self.shares else ""

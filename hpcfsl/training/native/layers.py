@@ -83,13 +83,15 @@ class Plan:
     Attributes:
         batch: Samples in a local step.
         seen: The most samples that a client sees in a round, all epochs counted.
-        rate: Step size where the local step is plain descent; 0 otherwise.
+        rate: Step size of the client half where the local step is plain descent; 0 otherwise.
+        server_rate: The same of the server half.
         share_from: Weights from which on a fully connected layer is shared under plain descent.
     """
 
     batch: int
     seen: int
     rate: float
+    server_rate: float
     share_from: int = WIDE
 
 
@@ -99,6 +101,11 @@ class Places:
 
     layout: Layout
     name: str
+
+    @property
+    def at_server(self) -> bool:
+        """Whether the layer belongs to the server half."""
+        return self.name.startswith("server.")
 
     def __getitem__(self, parameter: str) -> int:
         """Return the place of a parameter's first number.
@@ -137,8 +144,9 @@ def _linear(layer: nn.Linear, form: Form, places: Places, plan: Plan, before: li
     after = Form(kind=form.kind, shape=(*form.shape[:-1], layer.out_features))
     wide = layer.in_features * layer.out_features >= plan.share_from
     # Keeping samples instead of weights pays while they are few against the layer's outputs.
-    if form.kind == "flat" and plan.rate > 0 and wide and plan.seen <= layer.out_features:
-        return Record(kind="shared-linear", words=[*words, plan.seen, _real(plan.rate)]), after
+    rate = plan.server_rate if places.at_server else plan.rate
+    if form.kind == "flat" and rate > 0 and wide and plan.seen <= layer.out_features:
+        return Record(kind="shared-linear", words=[*words, plan.seen, _real(rate)]), after
     return Record(kind="linear", words=words), after
 
 

@@ -63,12 +63,15 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     _check_parameters(model, steps)
     form = _input_form(tuple(model.trial.shape[1:]), steps)
     records: list[Record] = []
+    server: list[int] = []
     head = form
     for name, step in steps:
         if 0 in form.shape:
             raise UnknownLayerError(f"layer {type(step).__name__} on nothing")
         record, form = layers.emit(step, form, Places(model.layout, name), plan, records)
         if record is not None:
+            if name.startswith("server."):
+                server.append(len(records))
             records.append(record)
     if form.kind not in ("flat", "sequence") or 0 in form.shape:
         raise UnknownLayerError(f"its output is {form.kind} {list(form.shape)}, not one row of classes")
@@ -76,6 +79,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
         raise UnknownLayerError(f"it has {len(records)} layers, and the engine takes {MOST_LAYERS}")
     together = TOGETHER if any(record.kind == "shared-linear" for record in records) else 1
     words = [plan.batch, together, int(timed), model.layout.size, *_input_words(head, records), len(records)]
+    words += [server[0], server[-1] + 1] if server else [len(records)] * 2
     for record in records:
         words += [layers.KINDS.index(record.kind), *record.words]
     return Program(
