@@ -38,6 +38,8 @@ class Purpose(IntEnum):
     EVALUATION = 13
     FAULTS = 14
     CLOCK = 15
+    POLLUTION = 16
+    SMASHED = 17
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:

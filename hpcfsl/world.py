@@ -29,6 +29,7 @@ from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
+from hpcfsl.training.poisoned import PoisonedExecutor
 from hpcfsl.training.settings import LossName
 
 T = TypeVar("T")
@@ -71,15 +72,11 @@ class World:
 
     def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
         """Return which of `clients` attack in a round, bool [clients]."""
-        active = round >= self.config.threat.first_round
-        return self.is_ever_attacker(clients) & active
+        return self.is_ever_attacker(clients) & (round >= self.config.threat.first_round)
 
     def is_ever_attacker(self, clients: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which of `clients` attack in some round, bool [clients]."""
-        # Not np.isin, which sorts all attackers anew: there may be millions of them, and thousands of groups a round.
-        places = np.searchsorted(self.attackers, clients)
-        found: NDArray[np.bool_] = places < np.searchsorted(self.attackers, clients, side="right")
-        return found
+        return _is_among(clients, self.attackers)
 
 
 def build_world(
@@ -148,19 +145,40 @@ def _build(
         vocabulary=feed.dataset.vocabulary,
         predicts="numbers" if feed.dataset.has_numbers else "classes",
     )
+    attackers = config.threat.choose(population.num_clients, config.run.seed)
     return World(
         config=config,
         population=population,
         feed=feed,
         model=model,
-        executor=make_executor(model, config.training, device, most_samples=largest),
+        executor=_make_executor(config, model, device, attackers, largest),
         communicator=communicator,
         device=device,
-        attackers=config.threat.choose(population.num_clients, config.run.seed),
+        attackers=attackers,
         mean_samples=total / population.num_clients,
         operations=_count_operations(config, model),
         warnings=warnings,
     )
+
+
+def _make_executor(
+    config: Config, model: SplitModel, device: torch.device, attackers: NDArray[np.int64], largest: int
+) -> Executor:
+    executor, threat = make_executor(model, config.training, device, most_samples=largest), config.threat
+    if not threat.poisons_smashed or config.protocol.shares_server:
+        return executor
+
+    def attacks(clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
+        return _is_among(clients, attackers) & (round >= threat.first_round)
+
+    return PoisonedExecutor(executor, model, config.training, device, threat=threat, attacks=attacks)
+
+
+def _is_among(clients: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    # Not np.isin, which sorts all attackers anew: there may be millions of them, and thousands of groups a round.
+    places = np.searchsorted(ascending, clients)
+    found: NDArray[np.bool_] = places < np.searchsorted(ascending, clients, side="right")
+    return found
 
 
 def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:

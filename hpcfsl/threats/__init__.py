@@ -4,7 +4,17 @@ Every threat is one file with one registration (section `[threat]`). The truth (
 and never shown to the defence.
 """
 
-from hpcfsl.threats import collusion, label_flip, no_threat, non_finite, sign_flip
+from hpcfsl.threats import (
+    collusion,
+    feature_noise,
+    label_flip,
+    no_threat,
+    non_finite,
+    sign_flip,
+    smashed_noise,
+    smashed_non_finite,
+    smashed_shift,
+)
 from hpcfsl.threats.threat import OwnData, Targets, Threat, View, threats
 
 __all__ = [
@@ -13,9 +23,13 @@ __all__ = [
     "Threat",
     "View",
     "collusion",
+    "feature_noise",
     "label_flip",
     "no_threat",
     "non_finite",
     "sign_flip",
+    "smashed_noise",
+    "smashed_non_finite",
+    "smashed_shift",
     "threats",
 ]

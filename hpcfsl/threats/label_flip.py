@@ -1,9 +1,9 @@
 """Data pollution: attackers train on targets turned upside down, whatever the targets are.
 
 Classes are mirrored, y becomes (classes - 1) - y (Fung et al., RAID 2020). A sequence of symbols has no upside down:
-every symbol moves on by one, the last becomes the first. Numbers are mirrored about the median of the attacker's own
-training targets, one output at a time: an attacker knows no data but its own. Choose it first of all: it is the
-commonest attack in the literature, and works in every protocol.
+every symbol moves on by one, the last becomes the first (Xie and Lyu, AAAI 2026, have (y + delta) mod classes). Numbers
+are mirrored about the median of the attacker's own training targets, one output at a time: an attacker knows no data
+but its own. Choose it first of all: it is the commonest attack in the literature, and works in every protocol.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 
 from hpcfsl.threats.threat import Threat, View, threats
 
-_VALUES = {"nan": float("nan"), "infinity": float("inf"), "huge": 1e30}
+VALUES = {"nan": float("nan"), "infinity": float("inf"), "huge": 1e30}
 
 
 @threats.register
@@ -21,4 +21,4 @@ class NonFinite(Threat):
 
     def forge(self, view: View) -> torch.Tensor:
         """Return the constant."""
-        return torch.full_like(view.own, _VALUES[self.value])
+        return torch.full_like(view.own, VALUES[self.value])

@@ -14,7 +14,19 @@ from hpcfsl.errors import ConfigError
 from hpcfsl.group import train_and_score
 from hpcfsl.threats import OwnData, Threat, View, threats
 
-ATTACKS = ("alie", "ipm", "label-flip", "mimic", "non-finite", "none", "sign-flip")
+ATTACKS = (
+    "alie",
+    "feature-noise",
+    "ipm",
+    "label-flip",
+    "mimic",
+    "non-finite",
+    "none",
+    "sign-flip",
+    "smashed-noise",
+    "smashed-non-finite",
+    "smashed-shift",
+)
 
 
 def make_threat(attack: str, **settings: Any) -> Threat:
@@ -111,7 +123,7 @@ def test_only_data_attacks_touch_data(attack: str) -> None:
     own = own_data(np.ones((3, 2), np.float32), np.array([0, 1, 2]))
     inputs, targets = make_threat(attack).poison(own)
     assert (targets is own.targets) == (attack != "label-flip")
-    assert inputs is own.inputs
+    assert (inputs is own.inputs) == (attack != "feature-noise")
 
 
 @given(st.integers(1, 400), st.integers(0, 2**32 - 1), st.data())
