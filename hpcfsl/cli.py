@@ -293,9 +293,9 @@ def describe_data(config: Path, overrides: tuple[str, ...], clients: int, pictur
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder to write NAME.npz into.")
 def fetch_data(names: tuple[str, ...], out: Path) -> None:
-    """Download public data sets by exact version and hash, as files for data.source = "npz"; without NAME, all.
+    """Download public data sets by exact version and hash; without NAME, all.
 
-    NAME is one of japanese-vowels, smartwatch, vader, vowels.
+    NAME is one of japanese-vowels, smartwatch, vader, vader-documents, vowels.
     """
     from hpcfsl.data.fetch import DOWNLOADS, fetch
     from hpcfsl.settings import suggest

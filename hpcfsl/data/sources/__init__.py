@@ -11,8 +11,10 @@
 | `leaf-json` | federated data sets as LEAF stores them, with their users |
 | `wav` | spoken words from a folder of recordings, speakers as clients |
 | `csv`, `parquet` | your own data, as a table |
+| `series` | your own series, to forecast or to classify windows of |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
+| `synthetic-series` | benchmarks of forecasts |
 
 A source outside this tree subclasses `Source`, and its package names it in the entry point group `hpcfsl.data`.
 """
@@ -29,7 +31,9 @@ from hpcfsl.data.sources import (
     npz,
     parquet,
     python_docstrings,
+    series,
     synthetic,
+    synthetic_series,
     synthetic_text,
     tff_hdf5,
     wav,
@@ -47,8 +51,10 @@ __all__ = [
     "npz",
     "parquet",
     "python_docstrings",
+    "series",
     "sources",
     "synthetic",
+    "synthetic_series",
     "synthetic_text",
     "tff_hdf5",
     "wav",

@@ -34,38 +34,49 @@ class Csv(Table):
 
     def read_names(self, path: Path) -> list[str]:
         """Return the first line."""
-        return next(self._lines(path))
+        return csv_names(path, self.delimiter)
 
     def read_pieces(self, path: Path, *, features: list[str], texts: list[str]) -> Iterator[Piece]:
         """Yield rows as texts."""
-        lines = self._lines(path)
-        names = next(lines)
-        missing = [name for name in (*features, *texts) if name not in names]
-        if missing:
-            raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
-        places = {name: names.index(name) for name in (*features, *texts)}
-        row = 1
-        while rows := list(islice(lines, PIECE_ROWS)):
-            for place, cells in enumerate(rows):
-                if len(cells) != len(names):
-                    raise file_error(path, f"row {row + place} has {len(cells)} cells, not {len(names)}; mend it")
-            yield {name: [cells[place] for cells in rows] for name, place in places.items()}
-            row += len(rows)
+        return csv_pieces(path, self.delimiter, [*features, *texts])
 
-    def _lines(self, path: Path) -> Iterator[list[str]]:
-        """Yield the cells of each line that is not blank, the names first."""
-        number = 0
-        try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                for cells in csv.reader(file, delimiter=self.delimiter, strict=True):
-                    number += 1
-                    if cells:
-                        yield [cell.strip() for cell in cells]
-        except DataError:
-            raise
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise file_error(path, f"line {number + 1} or soon after is no CSV in UTF-8 ({error}); mend it") from None
-        except OSError as error:
-            raise file_error(path, f"{error.strerror}; get the file again") from None
-        if not number:
-            raise file_error(path, "is empty; get the file again")
+
+def csv_names(path: Path, delimiter: str) -> list[str]:
+    """Return the cells of a file's first line; DataError where it cannot be read."""
+    return next(_lines(path, delimiter))
+
+
+def csv_pieces(path: Path, delimiter: str, wanted: list[str]) -> Iterator[Piece]:
+    """Yield rows in order, at most `PIECE_ROWS` at once: the texts of each column that is wanted."""
+    lines = _lines(path, delimiter)
+    names = next(lines)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
+    places = {name: names.index(name) for name in wanted}
+    row = 1
+    while rows := list(islice(lines, PIECE_ROWS)):
+        for place, cells in enumerate(rows):
+            if len(cells) != len(names):
+                raise file_error(path, f"row {row + place} has {len(cells)} cells, not {len(names)}; mend it")
+        yield {name: [cells[place] for cells in rows] for name, place in places.items()}
+        row += len(rows)
+
+
+def _lines(path: Path, delimiter: str) -> Iterator[list[str]]:
+    """Yield the cells of each line that is not blank, the names first."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for cells in csv.reader(file, delimiter=delimiter, strict=True):
+                number += 1
+                if cells:
+                    yield [cell.strip() for cell in cells]
+    except DataError:
+        raise
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise file_error(path, f"line {number + 1} or soon after is no CSV in UTF-8 ({error}); mend it") from None
+    except OSError as error:
+        raise file_error(path, f"{error.strerror}; get the file again") from None
+    if not number:
+        raise file_error(path, "is empty; get the file again")

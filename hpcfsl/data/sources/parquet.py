@@ -32,21 +32,31 @@ class Parquet(Table):
 
     def read_names(self, path: Path) -> list[str]:
         """Return the names in the file's schema."""
-        with _open(path) as table:
-            return [str(name) for name in table.schema_arrow.names]
+        return parquet_names(path)
 
     def read_pieces(self, path: Path, *, features: list[str], texts: list[str]) -> Iterator[Piece]:
         """Yield rows, numbers as float64 and all else as texts."""
-        with _open(path) as table:
-            names = [*dict.fromkeys((*features, *texts))]
-            missing = [name for name in names if name not in table.schema_arrow.names]
-            if missing:
-                raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
-            check_fits(path, "the table", table.metadata.num_rows * 4 * len(names))
-            groups = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
-            check_fits(path, "its largest group of rows", max((each.total_byte_size for each in groups), default=0))
-            for batch in table.iter_batches(batch_size=PIECE_ROWS, columns=names, use_threads=False):
-                yield {name: _convert(path, name, batch.column(name), name in texts) for name in names}
+        return parquet_pieces(path, features=features, texts=texts)
+
+
+def parquet_names(path: Path) -> list[str]:
+    """Return the names in a file's schema; DataError where it cannot be read."""
+    with _open(path) as table:
+        return [str(name) for name in table.schema_arrow.names]
+
+
+def parquet_pieces(path: Path, *, features: list[str], texts: list[str]) -> Iterator[Piece]:
+    """Yield rows in order, at most `PIECE_ROWS` at once: numbers as float64 and all else, and `texts`, as texts."""
+    with _open(path) as table:
+        names = [*dict.fromkeys((*features, *texts))]
+        missing = [name for name in names if name not in table.schema_arrow.names]
+        if missing:
+            raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
+        check_fits(path, "the table", table.metadata.num_rows * 4 * len(names))
+        groups = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
+        check_fits(path, "its largest group of rows", max((each.total_byte_size for each in groups), default=0))
+        for batch in table.iter_batches(batch_size=PIECE_ROWS, columns=names, use_threads=False):
+            yield {name: _convert(path, name, batch.column(name), name in texts) for name in names}
 
 
 @contextlib.contextmanager

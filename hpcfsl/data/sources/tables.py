@@ -110,7 +110,7 @@ class Table(Source):
         row = 1
         for piece in self.read_pieces(path, features=features, texts=texts):
             for name in (*features, *texts):
-                _check_complete(path, name, row, piece[name])
+                check_complete(path, name, row, piece[name])
             yield row, piece
             row += len(piece[self.label])
 
@@ -200,7 +200,8 @@ def _number_clients(names: Set[str], test_names: Set[str] = frozenset()) -> dict
     return clients | {name: len(clients) + place for name, place in new.items()}
 
 
-def _check_complete(path: Path, name: str, row: int, values: Sequence[str] | NDArray[np.float64]) -> None:
+def check_complete(path: Path, name: str, row: int, values: Sequence[str] | NDArray[np.float64]) -> None:
+    """Raise a DataError for the first value of a piece of a column that is missing; the piece starts at `row`."""
     bad = ~np.isfinite(values) if isinstance(values, np.ndarray) else np.array([not value.strip() for value in values])
     if bad.any():
         place = int(np.argmax(bad))
