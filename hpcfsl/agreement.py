@@ -95,9 +95,10 @@ def check_drift(world: World, state: State, round: int) -> None:
 
 
 def state_hash(state: State) -> tuple[int, ...]:
-    """Return hashes of all that every rank knows: model, last update, remembered scores."""
+    """Return hashes of all that every rank knows: model, last update, remembered scores, the optimiser's moments."""
     pool = np.concatenate([np.zeros(0), *state.score_pool])
-    vectors = state.weights.cpu().numpy(), state.last_update.cpu().numpy(), pool.view(np.float32)
+    moments = [values.cpu().numpy() for _, values in sorted(state.moments.items())]
+    vectors = state.weights.cpu().numpy(), state.last_update.cpu().numpy(), pool.view(np.float32), *moments
     return tuple(map(hash_bits, vectors))
 
 

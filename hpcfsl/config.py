@@ -19,6 +19,7 @@ import tomli_w
 from pydantic import Field
 
 from hpcfsl.aggregate import GlobalAggregation, GroupOperation, global_aggregations, group_operations
+from hpcfsl.aggregate.server import ServerOptimizer, server_optimizers
 from hpcfsl.clock import Clock, clocks
 from hpcfsl.data.participation import Participation, participations
 from hpcfsl.data.partitions import Partition, partitions
@@ -38,6 +39,7 @@ from hpcfsl.presets import PRESETS
 from hpcfsl.privacy import Perturbation, perturbations
 from hpcfsl.settings import Registry, Settings, bears_on, execution, parse, record, suggest
 from hpcfsl.threats import Threat, threats
+from hpcfsl.training.compression import Compression, compressions
 from hpcfsl.training.protocols import Protocol, protocols
 from hpcfsl.training.settings import TrainingSettings
 
@@ -113,6 +115,7 @@ class Config:
     model: Model
     protocol: Protocol
     training: TrainingSettings
+    compression: Compression
     groups: Grouping
     perturbation: Perturbation
     screening: Screening
@@ -124,6 +127,7 @@ class Config:
     weights: Reading
     group_operation: GroupOperation
     global_aggregation: GlobalAggregation
+    server_optimizer: ServerOptimizer
     threat: Threat
     faults: Faults
     clock: Clock
@@ -152,6 +156,7 @@ SECTIONS: dict[str, Section] = {
     "model": models,
     "protocol": protocols,
     "training": TrainingSettings,
+    "compression": compressions,
     "groups": groupings,
     "perturbation": perturbations,
     "screening": screenings,
@@ -163,6 +168,7 @@ SECTIONS: dict[str, Section] = {
     "weights": readings,
     "group_operation": group_operations,
     "global_aggregation": global_aggregations,
+    "server_optimizer": server_optimizers,
     "threat": threats,
     "faults": faults,
     "clock": clocks,
@@ -335,10 +341,14 @@ def _check_together(config: Config) -> None:
 
 def _check_halves(config: Config) -> None:
     """Refuse settings of a cut or of a server half where there is none."""
-    rate, model = config.training.server_half_learning_rate, config.model.cut
-    if rate and (not config.protocol.cuts or model == "none"):
-        fix = f"protocol {config.protocol.name!r} with model.cut = {model!r} has no server half; use 0"
-        raise ConfigError("training.server_half_learning_rate", rate, fix)
+    if config.protocol.cuts and config.model.cut != "none":
+        return
+    rate, rule = config.training.server_half_learning_rate, config.compression.rule
+    which = f"protocol {config.protocol.name!r} with model.cut = {config.model.cut!r}"
+    if rate:
+        raise ConfigError("training.server_half_learning_rate", rate, f"{which} has no server half; use 0")
+    if config.compression.is_on:
+        raise ConfigError("compression.rule", rule, f"{which} sends no smashed data; use 'none'")
 
 
 def _check_screening(config: Config) -> None:

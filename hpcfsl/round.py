@@ -16,19 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.aggregate import GroupMasses, TargetUpdate
+from hpcfsl.aggregate.server import apply_update
 from hpcfsl.fates import seconds_waited
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.holding import MIB, HeldGroup, Holding
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.homes import fetch_clients, send_home
 from hpcfsl.parallel.placement import place
-from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.state import State
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World
 
-# Coordinates of the model handled together: their float64 copies stay in a core's cache.
-_PIECE = 65_536
 Sink = Callable[[SummedGroup], None]
 
 
@@ -275,10 +273,17 @@ def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[Sta
     """Return the state with the target update applied; a step that would leave the finite numbers is not taken."""
     if update is None:
         return state, False
-    rate = world.config.training.server_learning_rate
-    update, moved = update.to(state.weights.device), torch.empty_like(state.weights)
-    for piece in (slice(first, first + _PIECE) for first in range(0, len(moved), _PIECE)):
-        moved[piece] = state.weights[piece].double() + rate * update[piece].double()
-    if not bool(torch.isfinite(row_norms(moved[None]))):
+    config, update = world.config, update.to(state.weights.device)
+    moved = apply_update(
+        config.server_optimizer,
+        state.weights,
+        state.moments,
+        update,
+        rate=config.training.server_learning_rate,
+        steps=state.server_steps,
+    )
+    if moved is None:
         return state, False
-    return replace(state, weights=moved, last_update=update), True
+    steps = state.server_steps + 1
+    # The last update is the target update itself, whatever the optimiser made of it: rules clip round that.
+    return replace(state, weights=moved.weights, last_update=update, moments=moved.moments, server_steps=steps), True

@@ -5,7 +5,7 @@ Layer 4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class State:
         clients: What is remembered of the clients whose home this rank is.
         score_pool: Credit scores of recent rounds for `threshold.scope = "memory"`, one array a round.
         virtual_time: Virtual seconds of all rounds so far, NaN after a round without a clock.
+        moments: What the server optimiser keeps, by name, float32 [params] each; empty before the first step.
+        server_steps: Rounds that have moved the model.
     """
 
     weights: torch.Tensor
@@ -38,6 +40,8 @@ class State:
     clients: ClientTable
     score_pool: tuple[NDArray[np.float64], ...]
     virtual_time: float = 0.0
+    moments: dict[str, torch.Tensor] = field(default_factory=dict)
+    server_steps: int = 0
 
 
 def initial_state(world: World) -> State:
@@ -61,7 +65,14 @@ def describe_non_finite(world: World, state: State) -> str | None:
 def state_arrays(state: State) -> dict[str, NDArray[Any]]:
     """Return what every rank knows except for the weights, by name, as a checkpoint keeps it."""
     pool = {f"score_pool/{age:04d}": scores for age, scores in enumerate(state.score_pool)}
-    return {"last_update": state.last_update.numpy(), "virtual_time": np.array([state.virtual_time]), **pool}
+    moments = {f"moments/{name}": values.cpu().numpy() for name, values in state.moments.items()}
+    return {
+        "last_update": state.last_update.cpu().numpy(),
+        "virtual_time": np.array([state.virtual_time]),
+        "server_steps": np.array([state.server_steps]),
+        **pool,
+        **moments,
+    }
 
 
 def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint) -> State:
@@ -77,6 +88,12 @@ def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint) -> 
         clients=_restore_clients(folder, loaded, world.communicator),
         score_pool=tuple(values for name, values in sorted(arrays.items()) if name.startswith("score_pool/")),
         virtual_time=float(arrays["virtual_time"][0]),
+        moments={
+            name.removeprefix("moments/"): torch.from_numpy(values.copy()).to(world.device)
+            for name, values in sorted(arrays.items())
+            if name.startswith("moments/")
+        },
+        server_steps=int(arrays["server_steps"][0]),
     )
 
 

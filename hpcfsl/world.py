@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -145,6 +145,8 @@ def _build(
         vocabulary=feed.dataset.vocabulary,
         predicts="numbers" if feed.dataset.has_numbers else "classes",
     )
+    if config.compression.is_on:
+        model = replace(model, link=config.compression.link())
     attackers = config.threat.choose(population.num_clients, config.run.seed)
     return World(
         config=config,

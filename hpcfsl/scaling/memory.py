@@ -41,6 +41,7 @@ def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> di
     always = {
         "process and data": float(resident_bytes()) + (_MPI_BYTES if ranks > 1 else 0),
         "model": float(_MODEL_COPIES * params * _FLOAT),
+        "server optimiser": float(3 * len(world.config.server_optimizer.first_moments()) * params * _FLOAT),
         "updates to record": _buffered_bytes(world, work, ranks),
         "rows to record": _ROUNDS_COPIED * sizes.raw_rows * min(run.checkpoint_rounds, run.rounds),
     }

@@ -90,7 +90,8 @@ class _Sizing:
     def sizes(self) -> Sizes:
         updates, files = self._updates()
         params, kept = self._world.model.layout.size, min(KEEP, self._segments)
-        state = 8.0 * params + 32.0 * self._seen(self._rounds) + _MANIFEST_BYTES * (files + self._segments)
+        vectors = 2 + len(self._config.server_optimizer.first_moments())
+        state = 4.0 * vectors * params + 32.0 * self._seen(self._rounds) + _MANIFEST_BYTES * (files + self._segments)
         empty = self._empty_checkpoint() + self._ranks * _shard_overhead()
         checkpoints = kept * (empty + state) + _PROGRESS_BYTES * self._rounds
         components = len(self._config.score.component_names)

@@ -1,8 +1,8 @@
 """The `model` reading: `w_i` are model weights, and a suspicious client's step is shorter.
 
 After several local steps the loss information is the pseudo-gradient `-u_i / eta_local`, so the client's target update
-is `(eta / c_i) * u_i / eta_local`, and steps 6 and 7 become one weighted sum over data shares. Where the server half has
-a step size of its own, each half's pseudo-gradient is its update over its own `eta_local`.
+is `(eta / c_i) * u_i / eta_local`, and steps 6 and 7 become one weighted sum over data shares. Where the server half
+has a step size of its own, each half's pseudo-gradient is its update over its own `eta_local`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whole numbers of 8 bits with a scale a sample: about a quarter of the bytes.
 
 Uniform quantisation whose zero is exact, as for integer inference (Jacob et al., "Quantization and training of neural
-networks for efficient integer-arithmetic-only inference", CVPR 2018), rounded to the nearest, so that nothing is random.
-A sample without a negative number, as after a ReLU, uses all 255 steps above zero; any other 127 on either side. The
-sign of the scale says which.
+networks for efficient integer-arithmetic-only inference", CVPR 2018), rounded to the nearest: nothing is random. A
+sample without a negative number, as after a ReLU, uses all 255 steps above zero; any other 127 on either side. The sign
+of the scale says which.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SCALE_BYTES = 4
 """Bytes of a sample's scale, float32."""
 
+LEAST = 2.0**-126
+"""The least scale: the smallest float32 of full precision. A sample without larger numbers than its multiples is 0."""
+
 
 class ByteCode:
     """Multiples of a sample's own scale."""
@@ -27,12 +30,13 @@ class ByteCode:
     def scale(self, values: Tensor) -> Tensor:
         """Return each sample's scale, float32 [samples, 1], of values [samples, features]."""
         steps = (values.amin(dim=1, keepdim=True) < 0).float() * (127.0 - 255.0) + 255.0
-        return values.abs().amax(dim=1, keepdim=True) / steps
+        scale = values.abs().amax(dim=1, keepdim=True) / steps
+        return scale * ~(scale < LEAST)
 
     def decoded(self, values: Tensor) -> Tensor:
         """Return the nearest multiples of the scales; a sample with a NaN or an infinity becomes NaN."""
         scale = self.scale(values)
-        # Where all numbers are 0, or so small that the scale is, any divisor will do.
+        # Where the scale is 0 any divisor will do.
         return (values / scale.where(scale != 0, scale + 1.0)).round() * scale
 
     def bytes(self, features: int) -> int:

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
 import torch
 
 from hpcfsl.errors import ConfigError
+from hpcfsl.models.link import Link
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
@@ -18,6 +22,8 @@ from hpcfsl.training.stacked.graph import GraphStep, UnstackableError
 from hpcfsl.training.stacked.trial import try_step
 
 __all__ = ["StackedExecutor", "make_stacked"]
+
+S = TypeVar("S", GraphStep, FunctionalStep)
 
 
 def make_stacked(
@@ -29,17 +35,25 @@ def make_stacked(
         ConfigError: CUDA graphs are asked for, and the model can only be trained one by one.
     """
     try:
-        step = GraphStep(model, settings, device)
-        try_step(step, model, device, settings.loss)
-        return StackedExecutor(model, settings, device, step)
+        return StackedExecutor(model, settings, device, _tried(GraphStep, model, settings, device))
     except UnstackableError as error:
         reason = str(error)
     try:
-        functional = FunctionalStep(model, settings, device)
-        try_step(functional, model, device, settings.loss)
+        functional = _tried(FunctionalStep, model, settings, device)
         return StackedExecutor(model, settings, device, functional, detail=f"by torch.func: {reason}")
     except UnstackableError as error:
         reason = f"{reason}; by torch.func: {error}"
     if settings.cuda_graphs:
         raise ConfigError("training.cuda_graphs", True, f"cannot record this model ({reason}); use false")
     return OneByOneExecutor(model, settings, device, detail=f"not stacked: {reason}")
+
+
+def _tried(kind: type[S], model: SplitModel, settings: TrainingSettings, device: torch.device) -> S:
+    """Return the step of a model, once that of the model without its compression has been tried.
+
+    What is compressed may fall on one side of a rounding when it is stacked and on the other when it is not.
+    """
+    plain = replace(model, link=Link())
+    step = kind(plain, settings, device)
+    try_step(step, plain, device, settings.loss)
+    return step if type(model.link) is Link else kind(model, settings, device)
