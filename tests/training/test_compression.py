@@ -15,7 +15,7 @@ from support.zoo import zoo_data, zoo_model, zoo_reference
 from torch import Tensor
 
 from hpcfsl.config import resolve
-from hpcfsl.errors import ConfigError
+from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.models.link import Link
 from hpcfsl.training.compression import Compression, compressions
 from hpcfsl.training.compression.codes import CodedLink
@@ -194,7 +194,7 @@ def test_the_compiled_engine_says_why_it_refuses() -> None:
         "its smashed data is compressed",
         "the package was installed without a C++ compiler",
     )
-    with pytest.raises(ConfigError, match=r"training\.executor = 'native': .*its smashed data is compressed|compiler"):
+    with pytest.raises(UserError, match=r"training\.executor = 'native': .*its smashed data is compressed|compiler"):
         small_world(small_config(compression={"rule": "int8"}, training={"batch_size": 4, "executor": "native"}))
 
 

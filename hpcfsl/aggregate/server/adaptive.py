@@ -1,8 +1,8 @@
 """Adam and Yogi over rounds: every coordinate's step is divided by the root of its running mean square.
 
 FedAdam and FedYogi of Reddi et al., "Adaptive federated optimization" (ICLR 2021), algorithm 2: no bias correction, and
-the mean square starts at `adaptivity` squared. Yogi lets the mean square fall slowly only, which a round of small updates
-cannot undo (Zaheer et al., "Adaptive methods for nonconvex optimization", NeurIPS 2018).
+the mean square starts at `adaptivity` squared. Yogi lets the mean square fall slowly only, so that rounds of
+small updates do not undo it (Zaheer et al., "Adaptive methods for nonconvex optimization", NeurIPS 2018).
 """
 
 from __future__ import annotations

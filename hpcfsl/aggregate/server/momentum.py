@@ -1,5 +1,8 @@
-"""Heavy-ball momentum over rounds (FedAvgM: Hsu, Qi and Brown, "Measuring the effects of non-identical data
-distribution for federated visual classification", arXiv:1909.06335, 2019)."""
+"""Heavy-ball momentum over rounds.
+
+FedAvgM of Hsu, Qi and Brown, "Measuring the effects of non-identical data distribution for federated visual
+classification" (arXiv:1909.06335, 2019).
+"""
 
 from __future__ import annotations
 
