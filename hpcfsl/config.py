@@ -67,6 +67,10 @@ class RunSettings(Settings):
     hold_mib: float = execution(1024.0, ge=0)
     """Uploads that a rank holds in memory while they wait for all groups' scores (`threshold.scope = "pooled"`); more
     of them wait in a scratch file in the folder that TMPDIR names, else in the run folder."""
+    client_state_mib: float = execution(1024.0, ge=0)
+    """What stays with clients from round to round (personal parts of the model, SCAFFOLD's variates) that a rank holds
+    in memory: for the clients whose home it is, and as much again for those that visit it in a round; more lies in
+    scratch files, as for `hold_mib`."""
     placement: Placement = execution("longest-first")
     """Which rank trains which group: `longest-first` spreads the predicted work evenly, `rotating` deals the groups out
     in turn, to other ranks each round."""
@@ -342,6 +346,7 @@ def _check_together(config: Config) -> None:
 def _check_halves(config: Config) -> None:
     """Refuse settings of a cut or of a server half where there is none."""
     if config.protocol.cuts and config.model.cut != "none":
+    _check_drift(config)
         return
     rate, rule = config.training.server_half_learning_rate, config.compression.rule
     which = f"protocol {config.protocol.name!r} with model.cut = {config.model.cut!r}"
@@ -359,6 +364,14 @@ def _check_screening(config: Config) -> None:
         raise ConfigError("screening.rule", screening.rule, f"protocol.undo = 'screen' needs a rule; choose {rules}")
     if config.threat.poisons_smashed and not protocol.cuts:
         fix = f"poisons smashed data, and protocol {protocol.name!r} has none; use one with a cut"
+def _check_drift(config: Config) -> None:
+    """Refuse control variates where one server half serves many."""
+    protocol, drift = config.protocol, config.training.drift
+    if drift != "none" and protocol.shares_server:
+        fix = f"protocol {protocol.name!r} shares its server half, which no client moves alone; use 'none'"
+        raise ConfigError("training.drift", drift, fix)
+
+
         raise ConfigError("threat.attack", config.threat.attack, fix)
 
 

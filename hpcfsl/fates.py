@@ -98,7 +98,7 @@ def _work(
     every_step = num_steps(samples, batch_size=training.batch_size, epochs=training.local_epochs)
     steps = steps_done(faults, clients, every_step, seed=seed, round=round)
     passed = samples_passed(steps, samples, training.batch_size)
-    whole = world.config.protocol.wire_bytes(world.model, samples, training.local_epochs)
+    whole = world.wire_bytes(samples)
     wire = bytes_until(whole, faults, passed, samples * training.local_epochs)
     if not world.config.clock.is_on:
         return steps, wire, np.full(len(clients), np.nan)

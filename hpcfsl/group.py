@@ -17,6 +17,7 @@ from hpcfsl.defense.threshold import Exclusion, exclude
 from hpcfsl.defense.weighting import Survivors, TargetWeights, choose_rows, scale
 from hpcfsl.defense.weighting.scaling import Scaling
 from hpcfsl.fates import Fates, decide_fates
+from hpcfsl.keeping import Keeping
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.privacy.perturbation import clip_in_place, row_norms
 from hpcfsl.stopwatch import Stopwatch
@@ -100,6 +101,7 @@ def train_and_score(
     group: int,
     members: NDArray[np.int64],
     round: int,
+    keeping: Keeping | None = None,
     watch: Stopwatch | None = None,
 ) -> ScoredGroup:
     """Return one group after local training, perturbation, attack and scoring (steps 2 and 3).
@@ -111,12 +113,13 @@ def train_and_score(
         group: The group's number.
         members: Its clients, int64, ascending.
         round: The round.
+        keeping: What stays with clients; None where nothing does.
         watch: Times training and scoring apart.
     """
     watch = watch or Stopwatch()
     fates = decide_fates(world, members, round)
     with watch.phase("train"):
-        first = train_clients(world, start, fates, round)
+        first = train_clients(world, start, fates, round, keeping)
         sent = send_uploads(world, first, fates, round)
     with watch.phase("score"):
         return _score(world, clients, group, fates, first, sent)
@@ -166,7 +169,7 @@ def _score(
     world: World, clients: ClientTable, group: int, fates: Fates, first: FirstUpdates, sent: Uploads
 ) -> ScoredGroup:
     config, members, uploads = world.config, first.clients, sent.updates
-    bound = config.perturbation.bound(world.model.layout.size)
+    bound = config.perturbation.bound(world.personal.rest_size)
     lengths = sent.norms if bound is None else clip_in_place(uploads, sent.norms, bound)
     remembered = clients.look_up("credit", members)
     weights = clients.look_up("weight", members)

@@ -106,7 +106,7 @@ def arrived_columns(group: SummedGroup) -> Rows:
 def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
     """Return the one row of a group."""
     scored, kept = group.scored, group.exclusion.kept
-    across = world.config.protocol.across_bytes(world.model)
+    across = world.across_bytes()
     used = group.status == GroupStatus.USED
     norm, distance = _norm_and_distance(group, outcome)
     row: dict[str, Any] = {

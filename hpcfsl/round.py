@@ -20,6 +20,7 @@ from hpcfsl.aggregate.server import apply_update
 from hpcfsl.fates import seconds_waited
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum, train_and_score
 from hpcfsl.holding import MIB, HeldGroup, Holding
+from hpcfsl.keeping import Keeping
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.homes import fetch_clients, send_home
 from hpcfsl.parallel.placement import place
@@ -100,11 +101,12 @@ def run_round(
     plan = plan_round(world, round)
     hosted = plan.hosted(world.communicator.size)
     with watch.phase("gather"):
-        clients = fetch_clients(state.clients, hosted, world.communicator)
-    scored = _train_and_score(world, state, clients, plan, round, watch)
+        clients, keeping = fetch_clients(state.clients, hosted, world.communicator), Keeping(world, state)
+        keeping.fetch(hosted)
+    scored = _train_and_score(world, state, clients, keeping, plan, round, watch)
     budget = int(world.config.run.hold_mib * MIB)
     with Holding(budget, scratch or Path(tempfile.gettempdir())) as holding:
-        groups = _exclude_and_sum(world, state, scored, watch, sink, holding)
+        groups = _exclude_and_sum(world, state, scored, keeping, watch, sink, holding)
     with watch.phase("gather"):
         masses = _gather_masses(world, groups, len(plan.groups))
         state = _remember(world, state, hosted, groups, round)
@@ -113,6 +115,7 @@ def run_round(
         target = _aggregate(world, state, groups, masses)
         update = None if target is None else target.update.float()
         state, moved = _apply(world, state, update)
+        state = keeping.finish(state, len(plan.groups))
     state = replace(state, virtual_time=state.virtual_time + seconds)
     outcome = Outcome(
         round=round,
@@ -139,19 +142,22 @@ def plan_round(world: World, round: int) -> Plan:
 
 
 def _train_and_score(
-    world: World, state: State, clients: ClientTable, plan: Plan, round: int, watch: Stopwatch
+    world: World, state: State, clients: ClientTable, keeping: Keeping, plan: Plan, round: int, watch: Stopwatch
 ) -> Iterator[ScoredGroup]:
     """Yield this rank's groups after step 3, one at a time, so that memory follows a group and not the cohort."""
     for group in plan.of_rank(world.communicator.rank):
         members, start = plan.groups[group], state.weights
         with watch.in_group(group):
-            yield train_and_score(world, start, clients, group=group, members=members, round=round, watch=watch)
+            yield train_and_score(
+                world, start, clients, group=group, members=members, round=round, keeping=keeping, watch=watch
+            )
 
 
 def _exclude_and_sum(
     world: World,
     state: State,
     scored: Iterable[ScoredGroup],
+    keeping: Keeping,
     watch: Stopwatch,
     sink: Sink | None,
     holding: Holding,
@@ -166,12 +172,19 @@ def _exclude_and_sum(
         with watch.in_group(group.group):
             with watch.phase("score"):
                 done = exclude_and_sum(world, group, seen)
+                _settle(keeping, done)
             if sink is not None:
                 sink(done)
             return _without_uploads(done)
 
     # Not a loop, whose variable would keep a group's uploads while the next group trains.
     return tuple(map(finish, scored))
+
+
+def _settle(keeping: Keeping, group: SummedGroup) -> None:
+    """Keep what follows from the uploads of a group whose update is used."""
+    if group.status == GroupStatus.USED:
+        keeping.settle(group.scored.first, group.scored.uploads, group.exclusion.kept)
 
 
 def _wait_for_all(
@@ -250,7 +263,7 @@ def _virtual_seconds(world: World, groups: tuple[SummedGroup, ...], masses: Grou
     if not clock.is_on:
         return float("nan")
     mine = max((seconds_waited(group.scored.fates, clock.deadline) for group in groups), default=0.0)
-    size = world.config.protocol.across_bytes(world.model)
+    size = world.across_bytes()
     across = clock.across_seconds(up_bytes=size if masses.groups else 0, down_bytes=size)
     return max(world.communicator.gather_all(mine)) + across
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from hpcfsl.provenance import provenance
 from hpcfsl.recording import event_row, rank_row, record_round
 from hpcfsl.round import Outcome, run_round
 from hpcfsl.rows import join_rows, merge_rows
-from hpcfsl.state import State, describe_non_finite, initial_state, restore_state, state_arrays
+from hpcfsl.state import State, describe_non_finite, initial_state, restore_state, state_arrays, vector_lots
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
@@ -126,7 +127,7 @@ class RoundLoop:
         self._world, self._folder, self._watch, self._listener = world, folder, watch, listener
         self._scratch = scratch_folder(folder.path)
         self._root = world.communicator.rank == 0
-        self._next, self._state = agree(world.communicator, lambda: _start(world, folder, loaded))
+        self._next, self._state = agree(world.communicator, lambda: _start(world, folder, loaded, self._scratch))
         self._segment_start, self._committed_at = self._next, time.monotonic()
         machine = compare_machines(world, loaded)
         self._writer = _make_writer(world, folder, machine)
@@ -233,6 +234,7 @@ class RoundLoop:
                         segment_start=self._segment_start,
                     ),
                     clients=self._state.clients.arrays(),
+                    vectors=vector_lots(self._state),
                 )
             except AgreedError as error:
                 if self._root:
@@ -302,15 +304,15 @@ def _make_writer(world: World, folder: RunFolder, machine: Machine) -> TraceWrit
     )
 
 
-def _start(world: World, folder: RunFolder, loaded: LoadedCheckpoint | None) -> tuple[int, State]:
+def _start(world: World, folder: RunFolder, loaded: LoadedCheckpoint | None, scratch: Path) -> tuple[int, State]:
     """Return the next round and the state before it."""
     if loaded is None:
-        state = initial_state(world)
+        state = initial_state(world, scratch)
         problem = describe_non_finite(world, state)
         if problem is not None:
             raise UserError(f"{problem}, before any training: start it from finite numbers")
         return 0, state
-    return loaded.checkpoint.next_round, restore_state(world, folder, loaded)
+    return loaded.checkpoint.next_round, restore_state(world, folder, loaded, scratch)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ so that a rank never holds an update twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.fates import Fates
 from hpcfsl.faults.corruption import corrupt_in_place
+from hpcfsl.keeping import Keeping
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.threats import OwnData, View
 from hpcfsl.training.executors import train_group
@@ -38,19 +39,41 @@ class Uploads:
     attackers: NDArray[np.bool_]
 
 
-def train_clients(world: World, start: torch.Tensor, fates: Fates, round: int) -> FirstUpdates:
-    """Train the clients whose upload will arrive; nobody sees what the others would have made."""
+def train_clients(
+    world: World, start: torch.Tensor, fates: Fates, round: int, keeping: Keeping | None = None
+) -> FirstUpdates:
+    """Train the clients whose upload will arrive; nobody sees what the others would have made.
+
+    What stays with the clients is kept, and is no part of the updates: zeros stand in its places.
+    """
     arrived = fates.arrived
     if not arrived.any():
         return no_updates(world.model.layout.size)
     data = _local_data(world, fates.clients[arrived], fates.attackers[arrived], round)
-    return train_group(
+    if keeping is not None:
+        start, data = keeping.prepare(start, data)
+    first = train_group(
         world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
     )
+    if keeping is not None:
+        keeping.take_back(first, start)
+    return first
 
 
 def send_uploads(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
-    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt."""
+    """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt.
+
+    Nobody does anything to what stays with clients, because it is not sent.
+    """
+    personal, updates = world.personal, first.updates
+    if not personal.size:
+        return _send(world, first, fates, round)
+    sent = _send(world, replace(first, updates=personal.take_rest(updates)), fates, round)
+    personal.put_rest(updates, sent.updates)
+    return replace(sent, updates=updates)
+
+
+def _send(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
     config, updates, seed = world.config, first.updates, world.config.run.seed
     arrived = fates.arrived
     attackers = fates.attackers[arrived]

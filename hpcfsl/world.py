@@ -24,6 +24,7 @@ from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.models import Model, Samples
 from hpcfsl.models.operations import HalfOperations, count_halves
 from hpcfsl.models.split import SplitModel, split
+from hpcfsl.models.part import Part
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
@@ -31,6 +32,7 @@ from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
 from hpcfsl.training.poisoned import PoisonedExecutor
 from hpcfsl.training.settings import LossName
+from hpcfsl.training.protocols import WireBytes
 
 T = TypeVar("T")
 
@@ -71,6 +73,26 @@ class World:
         return int.from_bytes(hashlib.sha256(result_settings(self.config).encode()).digest()[:8], "little")
 
     def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
+    @cached_property
+    def personal(self) -> Part:
+        """The parameters that stay with their client across rounds; of size 0 for most protocols."""
+        return Part(self.model.layout, self.config.protocol.personal_names(self.model.layout))
+
+    def wire_bytes(self, samples: NDArray[np.int64]) -> WireBytes:
+        """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].
+
+        SCAFFOLD's c - c_i goes down with the model; the aggregator derives c_i from the upload: nothing more goes up.
+        """
+        protocol, training = self.config.protocol, self.config.training
+        wire = protocol.wire_bytes(self.model, samples, training.local_epochs)
+        if training.drift == "none":
+            return wire
+        return replace(wire, model_down=wire.model_down + protocol.averaged_bytes(self.model))
+
+    def across_bytes(self) -> int:
+        """Return the bytes between a group and the root (either direction): an update, and for SCAFFOLD its c."""
+        return self.config.protocol.across_bytes(self.model) * (1 if self.config.training.drift == "none" else 2)
+
         """Return which of `clients` attack in a round, bool [clients]."""
         return self.is_ever_attacker(clients) & (round >= self.config.threat.first_round)
 
@@ -155,6 +177,7 @@ def _build(
         model=model,
         executor=_make_executor(config, model, device, attackers, largest),
         communicator=communicator,
+    _check_scored_half(config, model)
         device=device,
         attackers=attackers,
         mean_samples=total / population.num_clients,
@@ -166,11 +189,20 @@ def _build(
 def _make_executor(
     config: Config, model: SplitModel, device: torch.device, attackers: NDArray[np.int64], largest: int
 ) -> Executor:
-    executor, threat = make_executor(model, config.training, device, most_samples=largest), config.threat
+    alike = not config.protocol.personal_names(model.layout) and config.training.drift == "none"
+    executor = make_executor(model, config.training, device, most_samples=largest, alike=alike)
+    threat = config.threat
     if not threat.poisons_smashed or config.protocol.shares_server:
         return executor
 
     def attacks(clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
+def _check_scored_half(config: Config, model: SplitModel) -> None:
+    """Refuse scores of a client half of which nothing is sent."""
+    if config.score.half == "client" and not config.protocol.averaged_bytes(model):
+        fix = f"under protocol {config.protocol.name!r} nothing of the client half is sent; use 'server' or 'both'"
+        raise ConfigError("score.half", "client", fix)
+
+
         return _is_among(clients, attackers) & (round >= threat.first_round)
 
     return PoisonedExecutor(executor, model, config.training, device, threat=threat, attacks=attacks)

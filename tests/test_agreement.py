@@ -81,7 +81,7 @@ class TestFiniteModels:
     def test_so_is_one_that_the_seed_alone_makes_so(
         self, tmp_path: Path, tiny: Maker, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(simulation, "initial_state", lambda world: spoilt(initial_state(world)))
+        monkeypatch.setattr(simulation, "initial_state", lambda *given: spoilt(initial_state(*given)))
         with pytest.raises(UserError, match=r"NaN or infinite, .*, before any training: start it from finite numbers"):
             hpcfsl.run(tiny(), out=tmp_path / "run")
 

@@ -18,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.group import exclude_and_sum, train_and_score
+from hpcfsl.keeping import Keeping
 from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.round import plan_round
 from hpcfsl.scaling.model import Rates
 from hpcfsl.scaling.stages import LoggingStopwatch
 from hpcfsl.scaling.workload import Workload
+from hpcfsl.state import initial_state
 from hpcfsl.training.evaluation import evaluate
 from hpcfsl.world import World
 
@@ -99,7 +101,10 @@ def _middle_group(world: World) -> NDArray[np.int64]:
 def _train_and_sum(world: World, weights: torch.Tensor, members: NDArray[np.int64]) -> dict[str, float]:
     """Return the seconds of training, scoring and summing some clients as a group."""
     watch = LoggingStopwatch()
-    scored = train_and_score(world, weights, ClientTable(), group=0, members=members, round=0, watch=watch)
+    keeping = Keeping(world, initial_state(world))
+    scored = train_and_score(
+        world, weights, ClientTable(), group=0, members=members, round=0, keeping=keeping, watch=watch
+    )
     pool = None if world.config.threshold.scope == "group" else scored.scores.credit
     return {**watch.take(), "sum": _seconds(lambda: exclude_and_sum(world, scored, pool))}
 

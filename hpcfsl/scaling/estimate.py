@@ -160,8 +160,8 @@ def _network_bytes(work: Workload, cluster: Cluster) -> dict[str, float]:
 
 
 def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:
-    wire = world.config.protocol.wire_bytes(world.model, work.samples, work.epochs)
-    across = work.groups * world.config.protocol.across_bytes(world.model)
+    wire = world.wire_bytes(work.samples)
+    across = work.groups * world.across_bytes()
     # The model goes once to each client; what is counted by sample is the same however clients are divided.
     more = work.clients - 1
     up = wire.up + more * wire.model_up

@@ -143,7 +143,7 @@ class _Sizing:
             return {_NUMBERED[table]: _numbers(table, rows)} if table in _NUMBERED else {}
         times = rows // chosen
         samples = np.tile(self._samples[:chosen], times)
-        wire = self._config.protocol.wire_bytes(self._world.model, samples, self._config.training.local_epochs)
+        wire = self._world.wire_bytes(samples)
         known: Rows = {
             "round": np.repeat(np.arange(times), chosen),
             "client": np.tile(self._clients[:chosen], times),

@@ -1,13 +1,14 @@
 """The parts of a checkpoint that ranks write themselves: what is remembered of the clients whose home they are.
 
 Layer 3. Such a file belongs to one checkpoint, whose manifest lists it like any other file, and goes when that
-checkpoint goes. A rank that remembers nobody writes none.
+checkpoint goes. A rank that remembers nobody writes none. Numbers of clients are one file a rank; vectors that stay
+with clients are files of their own, as many as it takes to hold few of them in memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from hpcfsl.trace.files import CommittedFile, write_committed
 from hpcfsl.trace.folder import RunFolder, folder_errors
 from hpcfsl.trace.hdf5 import build, described, put_attributes, put_vector, reading
 
-_NAME = re.compile(r"clients_(\d{6,})_rank_(\d{4,})_of_(\d{4,})\.h5")
+_NAME = re.compile(r"clients_(\d{6,})_rank_(\d{4,})_of_(\d{4,})(?:_([a-z]+)_(\d{4,}))?\.h5")
 Arrays = Mapping[str, NDArray[Any]]
+Vectors = tuple[NDArray[np.int64], NDArray[np.float32]]  # ids [clients], vectors [clients, width]
 
 
 def write_shard(folder: RunFolder, arrays: Arrays, *, round: int, rank: int, ranks: int) -> CommittedFile:
@@ -38,7 +40,31 @@ def write_shard(folder: RunFolder, arrays: Arrays, *, round: int, rank: int, ran
             entry = put_vector(file, name, values)
             put_attributes(entry, described("1", name.replace("_", " "), "Remembered of each client.", True))
 
-    path = folder.checkpoints / f"clients_{round:06d}_rank_{rank:04d}_of_{ranks:04d}.h5"
+    return write_committed(folder, folder.checkpoints / f"{_stem(round, rank, ranks)}.h5", build(fill))
+
+
+def write_vectors(
+    folder: RunFolder, name: str, vectors: Vectors, *, part: int, round: int, rank: int, ranks: int
+) -> CommittedFile:
+    """Write some clients' vectors of a kind; return the file's entry for the manifest.
+
+    Args:
+        folder: The run folder.
+        name: Of the kind, small letters.
+        vectors: Client ids, int64 [clients], and their vectors, float32 [clients, width].
+        part: Number of the file among those of this kind, rank and round.
+        round: As for `write_shard`.
+        rank: This rank.
+        ranks: The number of ranks.
+    """
+
+    def fill(file: Any) -> None:
+        clients, rows = vectors
+        arrays: Arrays = {"clients": clients, "vectors": rows}
+        for column, values in arrays.items():
+            put_attributes(put_vector(file, column, values), described("1", column, f"Of each client: {name}.", True))
+
+    path = folder.checkpoints / f"{_stem(round, rank, ranks)}_{name}_{part:04d}.h5"
     return write_committed(folder, path, build(fill))
 
 
@@ -70,10 +96,22 @@ def read_shards(folder: RunFolder, files: Iterable[CommittedFile], ranks: Iterab
     wanted, parts = set(ranks), []
     for file in sorted(files, key=lambda file: file.path):
         found = _NAME.fullmatch(file.path.rsplit("/", 1)[-1])
-        if found and int(found[2]) in wanted:
+        if found and int(found[2]) in wanted and not found[4]:
             with reading(folder.path / file.path) as opened:
                 parts.append({name: np.asarray(opened[name][()]) for name in opened})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def read_vectors(
+    folder: RunFolder, files: Iterable[CommittedFile], name: str, ranks: Iterable[int]
+) -> Iterator[Vectors]:
+    """Yield what some ranks wrote with `write_vectors`, a file at a time; arguments as for `read_shards`."""
+    wanted = set(ranks)
+    for file in sorted(files, key=lambda file: file.path):
+        found = _NAME.fullmatch(file.path.rsplit("/", 1)[-1])
+        if found and found[4] == name and int(found[2]) in wanted:
+            with reading(folder.path / file.path) as opened:
+                yield np.asarray(opened["clients"][()]), np.asarray(opened["vectors"][()])
 
 
 def delete_shards(folder: RunFolder, kept_rounds: Iterable[int]) -> None:
@@ -89,3 +127,7 @@ def list_shards(folder: RunFolder) -> list[Path]:
     """Return the shard files of all checkpoints."""
     with folder_errors(folder.checkpoints):
         return sorted(path for path in folder.checkpoints.glob("clients_*.h5") if _NAME.fullmatch(path.name))
+
+
+def _stem(round: int, rank: int, ranks: int) -> str:
+    return f"clients_{round:06d}_rank_{rank:04d}_of_{ranks:04d}"

@@ -6,7 +6,7 @@ Layer 3. `commit` is the only collective call and the only one after which anyth
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from hpcfsl.trace.files import CommittedFile, write_committed
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.record import RoundRecord, RunTexts
 from hpcfsl.trace.segment import RowBuffer, segment_bytes, segment_name
-from hpcfsl.trace.shards import Arrays, round_of_shard, write_shard
+from hpcfsl.trace.shards import Arrays, Vectors, round_of_shard, write_shard, write_vectors
 from hpcfsl.trace.updates import UpdateBuffer, UpdateKey
 
 
@@ -105,7 +105,12 @@ class TraceWriter:
             key = UpdateKey(round, "client", client)
         self._updates.add(key, vector)
 
-    def commit(self, checkpoint: Checkpoint, clients: Arrays | None = None) -> None:
+    def commit(
+        self,
+        checkpoint: Checkpoint,
+        clients: Arrays | None = None,
+        vectors: Mapping[str, Iterable[Vectors]] | None = None,
+    ) -> None:
         """Collective. Write all that is buffered; then root's checkpoint, which makes it count.
 
         No rank returns before the checkpoint is on disk. A rank that cannot write makes every rank raise, so none is
@@ -114,13 +119,20 @@ class TraceWriter:
         Args:
             checkpoint: What every rank knows; only root's is used.
             clients: What this rank alone remembers, its part of the checkpoint: arrays by name, [clients] each.
+            vectors: Vectors that this rank alone keeps, by name, some clients' at a time: each lot becomes a file.
 
         Raises:
             AgreedError: Some rank could not write; raised on every rank.
             ValueError: The checkpoint does not continue the one before.
         """
         files: list[CommittedFile] = []
-        problem = _problem(lambda: files.extend([*self._updates.finish(), *self._shard(checkpoint, clients or {})]))
+
+        def write() -> None:
+            files.extend(self._updates.finish())
+            files.extend(self._shard(checkpoint, clients or {}))
+            files.extend(self._write_vectors(checkpoint, vectors or {}))
+
+        problem = _problem(write)
         everyone = self._communicator.gather_all((files, problem))
         _raise_first([problem for _, problem in everyone])
         if self._communicator.rank == 0:
@@ -150,6 +162,14 @@ class TraceWriter:
             return []
         ranks = self._communicator
         return [write_shard(self._folder, clients, round=checkpoint.next_round, rank=ranks.rank, ranks=ranks.size)]
+
+    def _write_vectors(
+        self, checkpoint: Checkpoint, vectors: Mapping[str, Iterable[Vectors]]
+    ) -> Iterator[CommittedFile]:
+        here = {"round": checkpoint.next_round, "rank": self._communicator.rank, "ranks": self._communicator.size}
+        for name, lots in vectors.items():
+            for part, lot in enumerate(lots):
+                yield write_vectors(self._folder, name, lot, part=part, **here)
 
 
 def _lasting(files: Iterable[CommittedFile]) -> list[CommittedFile]:

@@ -35,6 +35,10 @@ class TrainingSettings(Settings):
     proximal: float = Field(0.0, ge=0, le=1000)
     """FedProx's coefficient `mu` (Li et al., MLSys 2020): this times the way from the round's start is added to the
     gradient."""
+    drift: Literal["none", "scaffold"] = "none"
+    """What is added to local gradients against clients drifting apart: `scaffold` adds c - c_i of Karimireddy et al.
+    (ICML 2020, option II), averages of the steps that all clients and this client took before. For plain `sgd`, and
+    protocols with a copy of the server half for each client."""
     clip_norm: float = Field(0.0, ge=0, le=1e9)
     """Largest norm of a local step's gradient over all parameters, proximal term included; 0 for no clipping."""
     loss: LossName = "auto"
@@ -67,4 +71,11 @@ class TrainingSettings(Settings):
     def _momentum_is_of_sgd(cls, value: float, info: ValidationInfo) -> float:
         if value and info.data.get("optimizer") == "adam":
             raise ValueError("belongs to optimizer 'sgd'; set it to 0, or adam_beta1 instead")
+        return value
+
+    @field_validator("drift")
+    @classmethod
+    def _scaffold_is_of_plain_sgd(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and (info.data.get("optimizer") == "adam" or info.data.get("momentum")):
+            raise ValueError("takes steps for gradients; use optimizer 'sgd' with momentum = 0, or drift 'none'")
         return value

@@ -13,7 +13,7 @@ FLOAT, LABEL = 4, 8
 
 
 def test_the_registered_protocols() -> None:
-    assert protocols.names() == ["fedavg", "splitfed-v1"]
+    assert protocols.names() == ["fedavg", "splitfed-v1", "splitfed-v3"]
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.models.split import SplitModel
-from hpcfsl.training.protocols.protocol import Protocol, protocols
-from hpcfsl.training.protocols.wire import FLOAT_BYTES, WireBytes
+from hpcfsl.training.protocols.personal import PersonalLayers
+from hpcfsl.training.protocols.protocol import protocols
+from hpcfsl.training.protocols.wire import WireBytes
 
 
 @protocols.register
-class FedAvg(Protocol):
+class FedAvg(PersonalLayers):
     """No cut: every client trains the whole model and sends it. The baseline without split learning."""
 
     name: Literal["fedavg"] = "fedavg"
@@ -24,8 +25,8 @@ class FedAvg(Protocol):
         return False
 
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
-        """Count the whole model, up and down."""
-        whole = np.full(len(samples), FLOAT_BYTES * model.layout.size, np.int64)
+        """Count the whole model less its personal layers, up and down."""
+        averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
         none = np.zeros(len(samples), np.int64)
         return WireBytes(
             smashed_up=none,
@@ -33,6 +34,6 @@ class FedAvg(Protocol):
             labels_up=none,
             outputs_down=none,
             output_gradients_up=none,
-            model_up=whole,
-            model_down=whole,
+            model_up=averaged,
+            model_down=averaged,
         )

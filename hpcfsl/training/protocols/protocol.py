@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.models.layout import Layout
+from hpcfsl.models.part import Part
 from hpcfsl.models.split import SplitModel
 from hpcfsl.settings import Registry, Settings
 from hpcfsl.training.protocols.wire import FLOAT_BYTES, WireBytes
@@ -40,13 +42,26 @@ class Protocol(Settings):
         """Whether clients send their labels to the server."""
         return self.cuts
 
+    def personal_names(self, layout: Layout) -> tuple[str, ...]:
+        """Return the parameters that stay with their client across rounds, by the names of the layout; none here.
+
+        Raises:
+            ConfigError: The settings name layers that the model does not have, or not there.
+        """
+        return ()
+
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients]."""
         raise AssertionError("every protocol accounts its bytes")
 
+    def averaged_bytes(self, model: SplitModel) -> int:
+        """Return the bytes of what a client holds and averages with the others: its part of the model, once."""
+        personal = Part(model.layout, self.personal_names(model.layout))
+        return FLOAT_BYTES * (model.layout.client_size - personal.size)
+
     def across_bytes(self, model: SplitModel) -> int:
         """Return the bytes of one second model update between a group and the root (either direction)."""
-        return FLOAT_BYTES * model.layout.size
+        return FLOAT_BYTES * Part(model.layout, self.personal_names(model.layout)).rest_size
 
 
 protocols: Registry[Protocol] = Registry("protocol", key="name", default="splitfed-v1")

@@ -44,13 +44,13 @@ class SharedServer(Protocol):
         sent = passes + samples if self.undo == "screen" else passes
         label = LABEL_BYTES * prod(model.target_shape) if self.labels_at_server else 0
         returned = FLOAT_BYTES * prod(model.returned_shape)
-        own = np.full(len(samples), FLOAT_BYTES * model.layout.client_size, np.int64)
+        averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
         return WireBytes(
             smashed_up=sent * model.up_bytes,
             gradients_down=passes * model.down_bytes,
             labels_up=sent * label,
             outputs_down=none if self.labels_at_server else passes * returned,
             output_gradients_up=none if self.labels_at_server else passes * returned,
-            model_up=own,
-            model_down=own,
+            model_up=averaged,
+            model_down=averaged,
         )

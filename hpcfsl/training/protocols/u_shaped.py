@@ -10,12 +10,13 @@ from typing import Literal
 
 from pydantic import Field
 
+from hpcfsl.training.protocols.personal import PersonalLayers
 from hpcfsl.training.protocols.protocol import protocols
 from hpcfsl.training.protocols.shared import SharedServer
 
 
 @protocols.register
-class UShaped(SharedServer):
+class UShaped(PersonalLayers, SharedServer):
     """The middle of the model at the server, one a group; head and tail averaged; labels with the client."""
 
     name: Literal["u-shaped"] = "u-shaped"

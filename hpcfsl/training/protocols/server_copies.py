@@ -1,0 +1,37 @@
+"""What the protocols have in common in which each client has a copy of the server half of its own."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hpcfsl.models.split import SplitModel
+from hpcfsl.training.protocols.protocol import Protocol
+from hpcfsl.training.protocols.wire import LABEL_BYTES, WireBytes
+
+
+class ServerCopies(Protocol):
+    """A protocol with a copy of the server half for every client, averaged, and labels at the server."""
+
+    @property
+    def cuts(self) -> bool:
+        """True."""
+        return True
+
+    def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
+        """Count smashed data, gradients and labels of every sample and epoch, and what is averaged, up and down."""
+        passes = samples * epochs
+        labels = passes * (LABEL_BYTES * prod(model.target_shape))
+        none = np.zeros(len(samples), np.int64)
+        averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
+        return WireBytes(
+            smashed_up=passes * model.up_bytes,
+            gradients_down=passes * model.down_bytes,
+            labels_up=labels,
+            outputs_down=none,
+            output_gradients_up=none,
+            model_up=averaged,
+            model_down=averaged,
+        )
