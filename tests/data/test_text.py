@@ -12,7 +12,8 @@ import pytest
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources import python_docstrings, sources
-from hpcfsl.data.sources.python_docstrings import ALPHABET, read_docstrings
+from hpcfsl.data.sources.characters import ALPHABET
+from hpcfsl.data.sources.python_docstrings import read_docstrings
 from hpcfsl.errors import ConfigError, DataError
 
 
@@ -103,7 +104,7 @@ def test_docstrings_become_windows_of_symbols(library: Path) -> None:
 
 def test_modules_that_are_too_short_are_left_out(library: Path) -> None:
     assert sources.parse({"source": "python-docstrings", "positions": 6, "min_samples": 4}).load(0).num_owners == 1
-    with pytest.raises(ConfigError, match=r"data\.min_samples = 20: no module has so many samples of 80 characters"):
+    with pytest.raises(ConfigError, match=r"data\.min_samples = 20: no module has so many samples of 80 symbols"):
         sources.parse({"source": "python-docstrings"}).load(0)
 
 
@@ -118,3 +119,23 @@ def test_the_real_library_has_real_clients() -> None:
     assert dataset.num_owners > 50
     assert np.bincount(dataset.owners).min() >= 20  # type: ignore[arg-type]
     assert "turtle" not in set(sys.modules) - before
+
+
+@pytest.mark.parametrize("unit", ["word", "byte-pair"])
+def test_tokens_are_learnt_from_the_training_text_alone(
+    unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {name: "old words " * 200 + "brand new " * 50 for name in ("io", "json")}
+    monkeypatch.setattr("hpcfsl.data.sources.python_docstrings.read_docstrings", lambda _: texts)
+    tree = {"source": "python-docstrings", "unit": unit, "positions": 8, "min_samples": 1, "test_share": 0.2}
+    dataset = sources.parse(tree).load(0)
+    assert dataset.num_classes == dataset.vocabulary == (4 if unit == "word" else dataset.vocabulary)
+    assert dataset.test_inputs is not None
+    assert dataset.test_owners is not None
+    assert (dataset.num_owners, np.unique(dataset.test_owners).tolist()) == (2, [0, 1])
+    assert dataset.inputs.min() > 1
+    used, unseen = np.unique(dataset.inputs), np.unique(dataset.test_inputs)
+    # A word that was never learnt is symbol 1; parts of words fall apart into characters.
+    assert set(unseen.tolist()) <= {1} if unit == "word" else unseen.max() <= 96 < used.max()
+    with pytest.raises(ConfigError, match=rf"data\.unit = '{unit}': is learnt from the training text"):
+        sources.parse({**tree, "test_share": 0.0}).load(0)

@@ -5,13 +5,14 @@
 | `digits` | trying things out, tests: small, real, with natural clients, no download |
 | `fashion-mnist` | an image data set that others use too, or any other of MNIST's family |
 | `npz`, `hdf5` | your own data, as arrays |
-| `python-docstrings` | real text, to predict the next character of: natural clients, no download |
+| `python-docstrings` | real text, to predict the next character or token of: natural clients, no download |
 | `cifar` | CIFAR-10 or CIFAR-100, for image models that a quick data set does not tell apart |
 | `tff-hdf5` | federated data sets as TensorFlow Federated and FedML store them, with their clients |
 | `leaf-json` | federated data sets as LEAF stores them, with their users |
 | `wav` | spoken words from a folder of recordings, speakers as clients |
 | `csv`, `parquet` | your own data, as a table |
 | `series` | your own series, to forecast or to classify windows of |
+| `text-table` | your own texts, to classify or to rate |
 | `synthetic` | benchmarks of any shape and size |
 | `synthetic-text` | benchmarks of sequence models |
 | `synthetic-series` | benchmarks of forecasts |
@@ -35,6 +36,7 @@ from hpcfsl.data.sources import (
     synthetic,
     synthetic_series,
     synthetic_text,
+    text_table,
     tff_hdf5,
     wav,
 )
@@ -56,6 +58,7 @@ __all__ = [
     "synthetic",
     "synthetic_series",
     "synthetic_text",
+    "text_table",
     "tff_hdf5",
     "wav",
 ]

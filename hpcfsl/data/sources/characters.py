@@ -5,9 +5,13 @@ Sources that predict the next character cut a long text into windows; those that
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+S = TypeVar("S", bound=np.unsignedinteger[Any])
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 """The characters that are kept, by symbol: newline and printable ASCII."""
@@ -26,10 +30,10 @@ def encode(text: str) -> NDArray[np.uint8]:
     return kept
 
 
-def cut_windows(symbols: NDArray[np.uint8], positions: int) -> NDArray[np.uint8]:
+def cut_windows(symbols: NDArray[S], positions: int) -> NDArray[S]:
     """Return windows [n, positions + 1] of symbols [characters]; the last symbol of one is the first of the next."""
     if len(symbols) <= positions:
-        return np.empty((0, positions + 1), np.uint8)
+        return np.empty((0, positions + 1), symbols.dtype)
     return sliding_window_view(symbols, positions + 1)[::positions]
 
 

@@ -48,10 +48,12 @@ class Columns:
         if not parts:
             raise file_error(self._path, "has no rows; get the file again")
         table = [
-            np.column_stack([_floats(self._path, name, row, part[name]) for name in numbers]) for row, part in parts
+            np.column_stack([_floats(self._path, name, row, part[name]) for name in numbers])
+            for row, part in parts
+            if numbers
         ]
         found = [[str(text) for _, part in parts for text in part[name]] for name in texts]
-        return np.concatenate(table) if numbers else np.empty((0, 0)), found
+        return np.concatenate(table) if table else np.empty((0, 0)), found
 
     def check_names(self, wanted: Sequence[tuple[str, str]]) -> None:
         """Raise a ConfigError for the first pair (key, name) whose name is no column."""

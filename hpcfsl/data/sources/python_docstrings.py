@@ -1,4 +1,4 @@
-"""Real text on every machine: the docstrings of Python's own standard library, to predict the next character of.
+"""Real text on every machine: the docstrings of Python's own standard library, to predict the next symbol of.
 
 Each module or package (`asyncio`, `turtle`, ...) is a natural client: its author's words, its subject, its length. The
 files are parsed, never run. Choose it for a language model on real text without a download; the text is that of the
@@ -21,7 +21,15 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
-from hpcfsl.data.sources.characters import ALPHABET, cut_windows, encode
+from hpcfsl.data.sources.characters import cut_windows
+from hpcfsl.data.sources.tokens import (
+    LEARNT,
+    MAX_VOCABULARY,
+    MIN_VOCABULARY,
+    Characters,
+    Tokeniser,
+    make_tokeniser,
+)
 from hpcfsl.errors import ConfigError, DataError
 
 _TESTS = {"test", "tests", "idle_test"}
@@ -32,41 +40,71 @@ class PythonDocstrings(Source):
     """Windows of the docstrings of Python's standard library, one natural client for each module or package."""
 
     source: Literal["python-docstrings"] = "python-docstrings"
-    """The docstrings of Python's standard library, to predict the next character of."""
+    """The docstrings of Python's standard library, to predict the next character, word or part of a word of."""
 
     standardise: Literal[False] = False
-    """Characters cannot be standardised."""
+    """Symbols cannot be standardised."""
+
+    unit: Literal["character", "word", "byte-pair"] = "character"
+    """What a symbol stands for; words and pairs are learnt from the training text alone."""
+
+    vocabulary: int = Field(1024, ge=MIN_VOCABULARY, le=MAX_VOCABULARY)
+    """word, byte-pair: number of symbols, at most."""
 
     positions: int = Field(80, ge=1, le=1_000_000)
-    """Characters in a sample."""
+    """Symbols in a sample."""
+
+    test_share: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of each module's text, its end, that is the test set; 0 to have the partition hold out samples, which words
+    and pairs cannot be learnt with."""
 
     min_samples: int = Field(20, ge=1, le=1_000_000)
     """Modules with fewer samples are left out."""
 
     def load(self, seed: int) -> Dataset:
-        """Return the windows, uint8 [n, positions], modules in alphabetical order; `seed` changes nothing.
+        """Return the windows, [n, positions] whole numbers, modules in alphabetical order; `seed` changes nothing.
 
         Raises:
             DataError: This Python has no source files of its library.
-            ConfigError: No module is long enough.
+            ConfigError: No module is long enough, or symbols would be learnt from test texts.
         """
-        texts = [encode(text) for text in read_docstrings(Path(sysconfig.get_path("stdlib"))).values()]
-        windows = [cut_windows(text, self.positions) for text in texts if len(text) > self.positions]
-        windows = [each for each in windows if len(each) >= self.min_samples]
+        if self.unit in LEARNT and not self.test_share:
+            fix = "is learnt from the training text, so that must be known beforehand; set data.test_share, to 0.2 say"
+            raise ConfigError("data.unit", self.unit, fix)
+        texts = list(read_docstrings(Path(sysconfig.get_path("stdlib"))).values())
+        halves = [_divide(text, self.test_share) for text in texts]
+        tokeniser = self._make_tokeniser([before for before, _ in halves])
+        windows = [[cut_windows(tokeniser.encode(part), self.positions) for part in both] for both in halves]
+        windows = [both for both in windows if len(both[0]) >= self.min_samples]
         if not windows:
-            fix = f"no module has so many samples of {self.positions} characters; lower it or data.positions"
+            fix = f"no module has so many samples of {self.positions} symbols; lower it or data.positions"
             raise ConfigError("data.min_samples", self.min_samples, fix)
-        samples = np.concatenate(windows)
+        train, test = (np.concatenate([both[part] for both in windows]) for part in (0, 1))
+        owners, test_owners = (
+            np.repeat(np.arange(len(windows)), [len(both[part]) for both in windows]) for part in (0, 1)
+        )
         return Dataset(
             name=self.source,
-            inputs=samples[:, :-1],
-            targets=samples[:, 1:],
-            owners=np.repeat(np.arange(len(windows)), [len(each) for each in windows]),
-            num_classes=len(ALPHABET),
-            test_inputs=None,
-            test_targets=None,
-            vocabulary=len(ALPHABET),
+            inputs=train[:, :-1],
+            targets=train[:, 1:],
+            owners=owners,
+            num_classes=tokeniser.vocabulary,
+            test_inputs=test[:, :-1] if len(test) else None,
+            test_targets=test[:, 1:] if len(test) else None,
+            vocabulary=tokeniser.vocabulary,
+            test_owners=test_owners if len(test) else None,
         )
+
+    def _make_tokeniser(self, texts: list[str]) -> Tokeniser:
+        if self.unit == "character":
+            return Characters(first=0)  # no sample is filled up
+        return make_tokeniser(self.unit, self.vocabulary, texts)
+
+
+def _divide(text: str, test_share: float) -> tuple[str, str]:
+    """Return a text without its end, and the end."""
+    split = len(text) - round(len(text) * test_share)
+    return text[:split], text[split:]
 
 
 def read_docstrings(folder: Path) -> dict[str, str]:
