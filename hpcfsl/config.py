@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import Field
@@ -90,6 +90,11 @@ class EvaluationSettings(Settings):
     """Test on every evaluated client's own held-out samples after every so many rounds; 0 never."""
     clients: int = Field(0, ge=0)
     """How many clients are evaluated, the same ones every time; 0 takes all."""
+    held_out_clients: int = Field(0, ge=0)
+    """Clients that never train, drawn once; the model is tested on all of their samples whenever it is tested on the
+    global test set, which holds none of them."""
+    held_out_owners: tuple[Annotated[int, Field(ge=0)], ...] = Field((), max_length=100_000)
+    """Instead, the natural clients all of whose clients never train, to leave one speaker out for example."""
     shard: int = Field(500, ge=1)
     """Test samples evaluated together; fixed, so that the loss has the same bits on any number of ranks."""
 
@@ -336,6 +341,9 @@ def _check_together(config: Config) -> None:
     if config.run.preset == "hardened" and bounds.sum_over == "all":
         fix = "lets an excluded client change the others' steps; use 'survivors', or run.preset = 'literal'"
         raise ConfigError("bounds.sum_over", bounds.sum_over, fix)
+    if evaluation.held_out_clients and evaluation.held_out_owners:
+        fix = "does nothing beside evaluation.held_out_owners; set it to 0"
+        raise ConfigError("evaluation.held_out_clients", evaluation.held_out_clients, fix)
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
     _check_screening(config)

@@ -1,13 +1,14 @@
-"""Testing the global model: on the global test set, and on clients' own held-out samples.
+"""Testing the global model: on the global test set, on clients' own test samples, on clients that never train.
 
-Layer 4. The test set is cut into fixed shards, spread over the ranks; counts are integers and losses are added in the
-order of the shards, so the result does not depend on how many ranks there are.
+Layer 4. The test set is cut into fixed shards, and the tested clients into fixed blocks, both spread over the ranks;
+counts are integers and losses are added in the order of the shards, so the result does not depend on how many ranks
+there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 import torch
@@ -15,51 +16,47 @@ from numpy.typing import NDArray
 
 from hpcfsl.data.feed import Samples, Targets
 from hpcfsl.data.participation import sample_ids
+from hpcfsl.naive import naive_metrics
+from hpcfsl.rows import Rows, join_rows, merge_rows
 from hpcfsl.seeding import Purpose
-from hpcfsl.training.evaluation import evaluate
+from hpcfsl.training.evaluation import predict
+from hpcfsl.training.metrics import Metrics, Predictions, Tally, add_up, measure, measure_clients, tally
 from hpcfsl.world import World
+
+Fetch = Callable[[NDArray[np.int64]], tuple[Samples, Targets]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What testing gave; NaN and empty where it was not due.
+    """What testing gave; empty where it was not due.
 
     Attributes:
-        accuracy: Share of the global test set that is classified correctly.
-        loss: Its mean loss.
-        clients: Evaluated clients with held-out samples, int64 [clients], ascending.
-        samples: Their held-out samples, int64 [clients]; with a class at each position every position is one.
-        correct: How many of them are classified correctly, int64 [clients].
-        client_loss: Their mean loss, float64 [clients].
+        metrics: Metrics by population: "test" is the global test set, "clients" the test samples of all evaluated
+            clients together, "held-out-clients" the samples of those that never train, "naive" the baseline on the
+            global test set, in the first evaluated round alone.
+        clients: One row an evaluated client, by the columns of the trace's table `evaluation`.
     """
 
-    accuracy: float
-    loss: float
-    clients: NDArray[np.int64]
-    samples: NDArray[np.int64]
-    correct: NDArray[np.int64]
-    client_loss: NDArray[np.float64]
+    metrics: dict[str, Metrics]
+    clients: Rows
 
 
 def evaluate_round(world: World, weights: torch.Tensor, round: int) -> Evaluation:
     """Collective. Return what is due after `round`, the same on every rank."""
-    settings = world.config.evaluation
-    accuracy = loss = float("nan")
+    settings, metrics = world.config.evaluation, dict[str, Metrics]()
+    parts: list[Rows] = []
     if (round + 1) % settings.every == 0:
-        accuracy, loss = _test_globally(world, weights)
-    rows: list[tuple[int, int, int, float]] = []
+        metrics["test"] = measure_test_set(world, weights)
+        if world.feed.held_out is not None:
+            metrics["held-out-clients"], rows = measure_held_out(world, weights)
+            parts.append(rows)
     if settings.clients_every and (round + 1) % settings.clients_every == 0:
-        rows = _test_clients(world, weights)
-    columns = np.array(rows, np.float64).reshape(len(rows), 4).T
-    clients, samples, correct = (column.astype(np.int64) for column in columns[:3])
-    return Evaluation(
-        accuracy=accuracy,
-        loss=loss,
-        clients=clients,
-        samples=samples,
-        correct=correct,
-        client_loss=columns[3] / samples,
-    )
+        metrics["clients"], rows = measure_own(world, weights, evaluated_clients(world))
+        parts.append(rows)
+    if round + 1 == settings.every:
+        metrics["naive"] = world.communicator.broadcast(naive_metrics(world) if world.communicator.rank == 0 else {})
+    found = [rows for rows in parts if rows]
+    return Evaluation(metrics=metrics, clients=merge_rows(found, "client") if found else {})
 
 
 def evaluated_clients(world: World) -> NDArray[np.int64]:
@@ -70,33 +67,76 @@ def evaluated_clients(world: World) -> NDArray[np.int64]:
     return sample_ids(population, wanted, world.config.run.seed, 0, Purpose.EVALUATION)
 
 
-def _test_globally(world: World, weights: torch.Tensor) -> tuple[float, float]:
+def measure_test_set(world: World, weights: torch.Tensor) -> Metrics:
+    """Collective. Return the metrics of a model on the global test set."""
     size, total = world.config.evaluation.shard, world.feed.num_test
-    mine = {}
-    for shard in range(world.communicator.rank, -(-total // size), world.communicator.size):
-        inputs, targets = world.feed.test_batch(shard * size, min((shard + 1) * size, total))
-        mine[shard] = _evaluate(world, weights, inputs, targets)
-    shards: dict[int, tuple[int, float]] = {}
-    for part in world.communicator.gather_all(mine):
-        shards.update(part)
-    if not total:
-        return float("nan"), float("nan")
-    total *= prod(world.feed.target_shape)
-    correct = sum(shards[shard][0] for shard in sorted(shards))
-    loss = sum(shards[shard][1] for shard in sorted(shards))
-    return float("nan") if world.feed.dataset.has_numbers else correct / total, loss / total
+
+    def tallies() -> Iterator[tuple[int, Tally]]:
+        for shard in range(world.communicator.rank, -(-total // size), world.communicator.size):
+            batch = world.feed.test_batch(shard * size, min((shard + 1) * size, total))
+            yield shard, tally(_predict(world, weights, batch), world.feed.num_classes)
+
+    return _measure(world, tallies())
 
 
-def _test_clients(world: World, weights: torch.Tensor) -> list[tuple[int, int, int, float]]:
-    mine = []
-    for client in evaluated_clients(world)[world.communicator.rank :: world.communicator.size]:
-        inputs, targets = world.feed.client_test(int(client))
-        if len(targets):
-            correct, loss = _evaluate(world, weights, inputs, targets)
-            mine.append((int(client), targets.size, correct, loss))
-    return sorted(row for part in world.communicator.gather_all(mine) for row in part)
+def measure_own(world: World, weights: torch.Tensor, clients: NDArray[np.int64]) -> tuple[Metrics, Rows]:
+    """Collective. Return the metrics of all test samples of some clients, and those of each client that has some.
+
+    Args:
+        world: The run.
+        weights: The model, float32 [params].
+        clients: Ids, ascending, int64 [clients].
+    """
+    return _measure_clients(world, weights, clients, world.population.test_counts(clients), world.feed.clients_test)
 
 
-def _evaluate(world: World, weights: torch.Tensor, inputs: Samples, targets: Targets) -> tuple[int, float]:
-    inputs_there, targets_there = (torch.from_numpy(values).to(world.device) for values in (inputs, targets))
-    return evaluate(world.model, weights, inputs_there, targets_there)
+def measure_held_out(world: World, weights: torch.Tensor) -> tuple[Metrics, Rows]:
+    """Collective. Return the metrics of all samples of the clients that never train, and those of each."""
+    clients, counts = world.feed.held_out_clients()
+    return _measure_clients(world, weights, clients, counts, world.feed.held_out_test)
+
+
+def _measure_clients(
+    world: World, weights: torch.Tensor, clients: NDArray[np.int64], counts: NDArray[np.int64], fetch: Fetch
+) -> tuple[Metrics, Rows]:
+    clients, counts = clients[counts > 0], counts[counts > 0]
+    # Neighbours are tested together, about a shard of samples at a time, whatever the number of ranks.
+    block_of_client = (np.cumsum(counts) - counts) // world.config.evaluation.shard
+    edges = np.append(np.flatnonzero(np.diff(block_of_client, prepend=-1)), len(clients))
+    mine: list[Rows] = []
+
+    def tallies() -> Iterator[tuple[int, Tally]]:
+        for block in range(world.communicator.rank, len(edges) - 1, world.communicator.size):
+            members = slice(edges[block], edges[block + 1])
+            found = _predict(world, weights, fetch(clients[members]))
+            mine.append(measure_clients(found, clients[members], counts[members], world.feed.target_scale))
+            yield block, tally(found, world.feed.num_classes)
+
+    metrics = _measure(world, tallies())
+    parts = world.communicator.gather_all(join_rows(mine) if mine else {})
+    rows = [part for part in parts if part]
+    return metrics, merge_rows(rows, "client") if rows else {}
+
+
+def _measure(world: World, tallies: Iterator[tuple[int, Tally]]) -> Metrics:
+    """Collective. Return the metrics of numbered tallies, each made by one rank; none where there is no tally."""
+    counts, rest = np.zeros((3, world.feed.num_classes), np.int64), dict[int, Tally]()
+    nothing = np.zeros((3, 0), np.int64)
+    for number, each in tallies:
+        # Counts are whole numbers: added up here, a large vocabulary's do not travel once a shard.
+        counts += each.counts
+        rest[number] = Tally(count=each.count, loss=each.loss, counts=nothing, sums=each.sums)
+    gathered = world.communicator.gather_all((counts, rest))
+    in_order = sorted((pair for _, part in gathered for pair in part.items()), key=lambda pair: pair[0])
+    if not in_order:
+        return {}
+    total = add_up(each for _, each in in_order)
+    counts = np.sum([part for part, _ in gathered], axis=0)
+    whole = Tally(count=total.count, loss=total.loss, counts=counts, sums=total.sums)
+    sequences = not world.feed.dataset.has_numbers and bool(world.feed.target_shape)
+    return measure(whole, scale=world.feed.target_scale, sequences=sequences)
+
+
+def _predict(world: World, weights: torch.Tensor, batch: tuple[Samples, Targets]) -> Predictions:
+    inputs, targets = (torch.from_numpy(values).to(world.device) for values in batch)
+    return predict(world.model, weights, inputs, targets, world.config.training.loss)

@@ -20,11 +20,12 @@ from hpcfsl.parallel.device import describe_device
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.provenance import node_name
 from hpcfsl.round import Outcome
-from hpcfsl.rows import Rows, gather_tables
+from hpcfsl.rows import Rows, gather_tables, merge_rows
 from hpcfsl.state import State
 from hpcfsl.stopwatch import PHASES
 from hpcfsl.trace.fingerprint import hash_bits
 from hpcfsl.trace.record import RoundRecord
+from hpcfsl.trace.schema import METRICS, POPULATIONS, TABLES
 from hpcfsl.world import World
 
 _PIECE = 65_536
@@ -47,7 +48,10 @@ def record_round(
     tables = gather_tables(mine, keys, world.communicator)
     if world.communicator.rank != 0:
         return None
-    tables["evaluation"] = evaluation_rows(outcome.round, evaluation)
+    tables["evaluation"] = evaluation_rows(world, outcome.round, evaluation)
+    tables["metrics"] = metric_rows(outcome.round, evaluation)
+    if outcome.round + 1 == world.config.evaluation.every and world.feed.held_out is not None:
+        tables["clients"] = merge_rows([tables["clients"], held_out_rows(world, outcome.round)], "client")
     tables["rounds"] = round_row(tables, state, outcome, evaluation, seconds)
     return RoundRecord(round=outcome.round, tables=tables)
 
@@ -144,6 +148,23 @@ def client_rows(world: World, group: SummedGroup, round: int) -> Rows:
         "device_class": world.config.clock.device_names(clients[new], world.config.run.seed),
         "num_train": fates.samples[new],
         "num_test": world.population.test_counts(clients[new]),
+        "held_out": np.zeros(int(new.sum()), np.int8),
+    }
+
+
+def held_out_rows(world: World, round: int) -> Rows:
+    """Return one row for each client that never trains; they are first seen when they are first tested."""
+    assert world.feed.held_out is not None
+    clients, counts = world.feed.held_out_clients()
+    return {
+        "client": clients,
+        "first_round": np.full(len(clients), round, np.int32),
+        "owner": world.feed.held_out.owners,
+        "attacker": np.zeros(len(clients), np.int8),
+        "device_class": np.full(len(clients), b"", "S32"),
+        "num_train": np.zeros(len(clients), np.int64),
+        "num_test": counts,
+        "held_out": np.ones(len(clients), np.int8),
     }
 
 
@@ -157,15 +178,31 @@ def timing_rows(world: World, round: int, timings: dict[str, float]) -> Rows:
     }
 
 
-def evaluation_rows(round: int, evaluation: Evaluation) -> Rows:
+def evaluation_rows(world: World, round: int, evaluation: Evaluation) -> Rows:
     """Return one row an evaluated client."""
+    if not evaluation.clients:
+        return {column.name: np.zeros(0, column.numpy) for column in TABLES["evaluation"]}
+    clients = evaluation.clients["client"]
     return {
-        "round": np.full(len(evaluation.clients), round, np.int32),
-        "client": evaluation.clients,
-        "num_samples": evaluation.samples,
-        "num_correct": evaluation.correct,
-        "accuracy": evaluation.correct / evaluation.samples,
-        "loss": evaluation.client_loss,
+        **evaluation.clients,
+        "round": np.full(len(clients), round, np.int32),
+        "held_out": (clients >= world.population.num_clients).astype(np.int8),
+    }
+
+
+def metric_rows(round: int, evaluation: Evaluation) -> Rows:
+    """Return one row a metric of a population, in the order of their numbers."""
+    rows = sorted(
+        (POPULATIONS.index(population), METRICS.index(metric), value)
+        for population, metrics in evaluation.metrics.items()
+        for metric, value in metrics.items()
+    )
+    population, metric, value = np.array(rows, np.float64).reshape(len(rows), 3).T
+    return {
+        "round": np.full(len(rows), round, np.int32),
+        "population": population.astype(np.int8),
+        "metric": metric.astype(np.int8),
+        "value": value,
     }
 
 
@@ -174,7 +211,9 @@ def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluatio
     clients, groups = tables["participation"], tables["group_rounds"]
     out = np.isin(clients["status"], (EXCLUDED, NON_FINITE, SCREENED))
     bad = clients["attacker"] == 1
-    accuracy = tables["evaluation"]["accuracy"]
+    tested = tables["evaluation"]
+    accuracy = tested["accuracy"][tested["held_out"] == 0]
+    test = evaluation.metrics.get("test", {})
     up = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_up"))
     down = sum(int(clients[name].sum()) for name in clients if name.startswith("bytes_") and name.endswith("_down"))
     row: dict[str, Any] = {
@@ -191,8 +230,8 @@ def round_row(tables: dict[str, Rows], state: State, outcome: Outcome, evaluatio
         "reduction_difference": outcome.difference,
         "model_hash": np.uint64(model_hash(state)),
         "train_loss": _mean_loss(clients),
-        "test_accuracy": evaluation.accuracy,
-        "test_loss": evaluation.loss,
+        "test_accuracy": test.get("accuracy", math.nan),
+        "test_loss": test.get("loss", math.nan),
         **{f"client_accuracy_{name}": value for name, value in _distribution(accuracy).items()},
         "bytes_up": np.int64(up + int(groups["bytes_across_up"].sum())),
         "bytes_down": np.int64(down + int(groups["bytes_across_down"].sum())),

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     CLOCK = 15
     POLLUTION = 16
     SMASHED = 17
+    HELD_OUT_CLIENTS = 18
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hpcfsl.config import Config, result_settings
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
+from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.models import Model, Samples
@@ -132,8 +133,15 @@ def _share_feed(config: Config, communicator: Communicator, dataset: Dataset | N
 
 
 def _make_feed(config: Config, dataset: Dataset) -> Feed:
-    population = config.partition.divide(dataset, config.run.seed)
-    return Feed(dataset=dataset, population=population, standardise=config.data.standardise)
+    tested, seed = config.evaluation, config.run.seed
+    population, held_out = divide_off(
+        config.partition.divide(dataset, seed),
+        dataset,
+        number=tested.held_out_clients,
+        owners=tested.held_out_owners,
+        seed=seed,
+    )
+    return Feed(dataset=dataset, population=population, standardise=config.data.standardise, held_out=held_out)
 
 
 def _in_memory(make: Callable[[], T]) -> T:

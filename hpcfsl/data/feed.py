@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.population import Population
+from hpcfsl.data.population import Population, RowPopulation
 
 _CHUNK_ROWS = 4096
 
@@ -39,10 +39,13 @@ class Feed:
             [steps, features], a feature at a time. Without, they are only converted to float32. Symbols have no mean;
             they are int64 in either case. Targets that are numbers get mean 0 and standard deviation 1 too, an output
             at a time.
+        held_out: Clients that never train, as `held_out.divide_off` makes them; None for nobody. Their ids are the
+            numbers after those of `population`.
 
     Attributes:
         dataset: As given.
         population: As given.
+        held_out: As given.
         sample_shape: Shape of one sample.
         target_shape: Shape of one sample's targets: (), (positions,) or (outputs,).
         num_classes: Number of classes; 0 where targets are numbers.
@@ -53,12 +56,14 @@ class Feed:
         num_test: Samples in the global test set, at least one.
     """
 
-    def __init__(self, *, dataset: Dataset, population: Population, standardise: bool) -> None:
-        self.dataset, self.population = dataset, population
+    def __init__(
+        self, *, dataset: Dataset, population: Population, standardise: bool, held_out: RowPopulation | None = None
+    ) -> None:
+        self.dataset, self.population, self.held_out = dataset, population, held_out
         self.sample_shape, self.num_classes = dataset.sample_shape, dataset.num_classes
         self.target_shape, self.num_outputs = dataset.target_shape, dataset.num_outputs
         self.num_clients = population.num_clients
-        self._test_rows = population.test_pool() if dataset.test_inputs is None else np.arange(len(dataset.test_inputs))
+        self._test_rows = _test_rows(dataset, population, held_out)
         self.num_test = len(self._test_rows)
         self._shift_and_scale: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         if standardise and not dataset.vocabulary:
@@ -83,9 +88,56 @@ class Feed:
         """Return samples start .. stop - 1 of the global test set: inputs [stop - start, *sample_shape] and targets."""
         return self._gather(self._test_rows[start:stop], from_test_set=self.dataset.test_inputs is not None)
 
+    def test_targets(self, start: int, stop: int) -> Targets:
+        """Return the targets alone of what `test_batch` returns."""
+        rows, of_test_set = self._test_rows[start:stop], self.dataset.test_targets
+        return self.targets(rows) if of_test_set is None else self._convert_targets(of_test_set[rows])
+
+    def last_values(self, start: int, stop: int) -> NDArray[np.float32] | None:
+        """Return the last known value of each number that is forecast, for samples of the global test set.
+
+        Float32 as `test_targets`, [stop - start, outputs]; None where the data forecasts nothing.
+        """
+        if not self.dataset.last_values:
+            return None
+        source = self.dataset.inputs if self.dataset.test_inputs is None else self.dataset.test_inputs
+        raw = source.take(self._test_rows[start:stop], axis=0).reshape(stop - start, -1)
+        return self._convert_targets(raw[:, list(self.dataset.last_values)]).astype(np.float32, copy=False)
+
+    def training_mean(self) -> NDArray[np.float64]:
+        """Return the mean of the numbers to predict over all training samples, as `targets` has them [outputs]."""
+        assert self.target_shift is not None
+        assert self.target_scale is not None
+        mean, _ = mean_and_deviation(self.dataset.targets, self.population.train_pool())
+        centred: NDArray[np.float64] = (mean - self.target_shift) / self.target_scale
+        return centred
+
     def client_test(self, client: int) -> tuple[Samples, Targets]:
         """Return one client's test samples, perhaps none: inputs and targets as `inputs` and `targets` do."""
-        return self._gather(self.population.test_rows(client), from_test_set=self.population.test_rows_of_test_set)
+        return self.clients_test(np.array([client]))
+
+    def clients_test(self, clients: NDArray[np.int64]) -> tuple[Samples, Targets]:
+        """Return the test samples of some clients end to end: inputs and targets as `inputs` and `targets` do."""
+        rows = np.concatenate([self.population.test_rows(int(client)) for client in clients])
+        return self._gather(rows, from_test_set=self.population.test_rows_of_test_set)
+
+    def held_out_clients(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return ids and numbers of samples of the clients that never train, int64 [clients] each."""
+        assert self.held_out is not None
+        clients = np.arange(self.held_out.num_clients)
+        counts = self.held_out.train_counts(clients) + self.held_out.test_counts(clients)
+        return clients + self.num_clients, counts
+
+    def held_out_test(self, clients: NDArray[np.int64]) -> tuple[Samples, Targets]:
+        """Return all samples of some clients that never train, end to end, as `clients_test` does."""
+        assert self.held_out is not None
+        parts = []
+        for client in (clients - self.num_clients).tolist():
+            parts.append(self._gather(self.held_out.train_rows(client), from_test_set=False))
+            if len(rows := self.held_out.test_rows(client)):
+                parts.append(self._gather(rows, from_test_set=True))
+        inputs, targets = zip(*parts, strict=True)
+        return np.concatenate(inputs), np.concatenate(targets)
 
     def _gather(self, rows: NDArray[np.int64], *, from_test_set: bool) -> tuple[Samples, Targets]:
         if not from_test_set:
@@ -109,6 +161,14 @@ class Feed:
             samples -= shift
             samples *= scale
         return samples
+
+
+def _test_rows(dataset: Dataset, population: Population, held_out: RowPopulation | None) -> NDArray[np.int64]:
+    """Return the rows of the global test set: of the source's own where it has one."""
+    if dataset.test_inputs is None:
+        return population.test_pool()
+    rows = np.arange(len(dataset.test_inputs))
+    return rows if held_out is None else np.setdiff1d(rows, held_out.test, assume_unique=True)
 
 
 def mean_and_deviation(

@@ -40,13 +40,15 @@ Rows = dict[str, NDArray[Any]]
 _VARIED = {
     "credit_score", "components", "influence", "share", "raw_scaling", "scaling", "loss_information", "weight",
     "coefficient", "loss_first", "loss_last", "norm", "uploaded_norm", "update_hash", "sketch", "distance", "mass",
-    "accuracy", "loss", "seconds", "update_norm", "model_hash", "train_loss", "test_accuracy", "test_loss",
+    "accuracy", "loss", "macro_f1", "value", "seconds", "update_norm", "model_hash", "train_loss", "test_accuracy",
+    "test_loss",
 }  # fmt: skip
 _NUMBERED = {"rounds": "round", "group_rounds": "group", "evaluation": "client", "clients": "client"}
 _PROGRESS_BYTES = 700  # a line of progress.jsonl
 _MANIFEST_BYTES = 190  # a file's entry in a checkpoint
 _KINDS = ("global", "group", "client")  # of recorded updates; each setting takes in those before it
 _MOST_VECTORS, _MOST_PARAMS = 300, 2048  # of a stand-in file of updates
+_METRICS_OF_A_TEST = 4  # of sequences and numbers; other classes have one less
 _MOST_ROWS = 20_000  # stand-in rows that are really compressed; beyond, size grows with the rows
 
 
@@ -159,14 +161,19 @@ class _Sizing:
 
     def _row_counts(self, rounds: int) -> dict[str, int]:
         evaluation = self._config.evaluation
-        tested = 0
+        tested, measured = 0, 1 + rounds // evaluation.every
         if evaluation.clients_every:
             tested = len(evaluated_clients(self._world)) * rounds // evaluation.clients_every
+            measured += rounds // evaluation.clients_every
+        if self._world.feed.held_out is not None:
+            tested += self._world.feed.held_out.num_clients * rounds // evaluation.every
+            measured += rounds // evaluation.every
         return {
             "participation": len(self._clients) * rounds,
             "group_rounds": len(self._plan.groups) * rounds,
             "rounds": rounds,
             "evaluation": tested,
+            "metrics": _METRICS_OF_A_TEST * measured,
             "clients": 0,
             "timings": (len(PHASES) - 1) * self._ranks * rounds,
             "ranks": self._ranks,

@@ -130,6 +130,9 @@ def _rule(world: World) -> Rule:
 def _tested(world: World) -> float:
     settings = world.config.evaluation
     tested = world.feed.num_test / settings.every
+    if world.feed.held_out is not None:
+        _, counts = world.feed.held_out_clients()
+        tested += int(counts.sum()) / settings.every
     if settings.clients_every:
         held_out = sum(len(world.population.test_rows(int(client))) for client in evaluated_clients(world))
         tested += held_out / settings.clients_every

@@ -13,7 +13,7 @@ from hpcfsl.trace.column import Column
 from hpcfsl.trace.format_page import render
 
 FORMAT = "hpcfsl-trace"
-FORMAT_VERSION = "2.0"
+FORMAT_VERSION = "2.1"
 NAN = float("nan")
 
 
@@ -33,6 +33,8 @@ _CLIENT = _column("client", "i8", "client", "Number of the client, from 0.")
 _TRUTH = "The truth about a simulated client; the method never sees it."
 _ATTACKER = _column("attacker", "i1", "attacker", _TRUTH, flags=("honest", "attacker"))
 _RANK = _column("rank", "i4", "rank", "Number of the rank.", deterministic=False)
+
+_HELD_OUT = _column("held_out", "i1", "held out", "Whether the client never trains.", flags=("no", "yes"))
 
 _PARTICIPATION = (
     _ROUND,
@@ -199,6 +201,28 @@ _EVALUATION = (
     _column("num_correct", "i8", "correct", "How many of them were classed right."),
     _column("accuracy", "f8", "accuracy", "Correct over test samples; NaN where the client has none."),
     _column("loss", "f8", "loss", "Mean loss over the client's test samples; NaN where it has none."),
+    _column("macro_f1", "f8", "macro-F1", "Mean F1 over the classes predicted or true there; NaN for numbers."),
+    _column("mae", "f8", "mean absolute error", "In the units of the data; NaN for classes."),
+    _column("rmse", "f8", "root mean squared error", "In the units of the data; NaN for classes."),
+    _column("r2", "f8", "coefficient of determination", "NaN for classes, and where the true numbers have no spread."),
+    _HELD_OUT,
+)
+
+POPULATIONS = ("test", "clients", "held-out-clients", "naive")
+METRICS = ("accuracy", "loss", "macro-f1", "perplexity", "mae", "rmse", "r2", "smashed-error")
+_METRICS = (
+    _ROUND,
+    _column(
+        "population",
+        "i1",
+        "population",
+        "Whose samples: test is the global test set, clients the test samples of all evaluated clients together, "
+        "held-out-clients all samples of clients that never train; naive is a baseline without a model on the global "
+        "test set, in the first evaluated round.",
+        flags=POPULATIONS,
+    ),
+    _column("metric", "i1", "metric", "What is measured; mae and rmse in the units of the data.", flags=METRICS),
+    _column("value", "f8", "value", "Its value; NaN where the samples do not define it."),
 )
 
 _CLIENTS = (
@@ -208,7 +232,8 @@ _CLIENTS = (
     _ATTACKER,
     _column("device_class", "S32", "device class", "Class of the client's simulated device; empty without a clock."),
     _column("num_train", "i8", "training samples", "Training samples of the client."),
-    _column("num_test", "i8", "test samples", "Held-out samples of the client."),
+    _column("num_test", "i8", "test samples", "Test samples of the client; all it has where it never trains."),
+    _HELD_OUT,
 )
 
 PHASES = ("train", "score", "gather", "aggregate", "evaluate", "record", "other", "undo")
@@ -240,6 +265,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     "group_rounds": _GROUP_ROUNDS,
     "rounds": _ROUNDS,
     "evaluation": _EVALUATION,
+    "metrics": _METRICS,
     "clients": _CLIENTS,
     "timings": _TIMINGS,
     "ranks": _RANKS,
@@ -251,6 +277,7 @@ TITLES: dict[str, str] = {
     "group_rounds": "one row a group a round",
     "rounds": "one row a round",
     "evaluation": "one row an evaluated client a round",
+    "metrics": "one row a metric of a population a round",
     "clients": "one row a client, written when it is first seen",
     "timings": "one row a round, rank and phase",
     "ranks": "one row a rank at each start of the run",
@@ -262,6 +289,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "group_rounds": ("round", "group"),
     "rounds": ("round",),
     "evaluation": ("round", "client"),
+    "metrics": ("round", "population", "metric"),
     "clients": ("first_round", "client"),
     "timings": ("round", "rank", "phase"),
     "ranks": ("first_round", "rank"),

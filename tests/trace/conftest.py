@@ -43,7 +43,7 @@ def make_record(round: int, tables: tuple[str, ...] = tuple(TABLES)) -> RoundRec
         rows = 0 if table == "clients" and round > 0 else ROWS.get(table, 2)
         made[table] = {column.name: column_values(table, column, round, rows) for column in TABLES[table]}
         order = np.random.default_rng().permutation(rows)  # the writer sorts
-        for name in {"client", "group", "rank"} & set(made[table]):
+        for name in {"client", "group", "rank", "metric"} & set(made[table]):
             if not (table == "participation" and name == "group"):
                 made[table][name] = np.arange(rows)
         for name in {"round", "first_round"} & set(made[table]):

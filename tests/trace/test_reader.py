@@ -14,7 +14,7 @@ import xarray
 from hpcfsl.errors import RunFolderError
 from hpcfsl.trace import reader
 from hpcfsl.trace.folder import RunFolder
-from hpcfsl.trace.schema import TABLES
+from hpcfsl.trace.schema import KEYS, TABLES
 from hpcfsl.trace.updates import UpdateKey
 
 
@@ -50,7 +50,7 @@ def test_tables_come_back(maker, run: reader.Run, table: str) -> None:
             continue
         expected = []
         for part in parts:
-            order = np.argsort(part["client" if "client" in part else "group" if "group" in part else "round"])
+            order = np.lexsort([part[key] for key in reversed(KEYS[table])])
             expected.append(part[column.name][order].astype(column.numpy))
         assert np.array_equal(found[column.name], np.concatenate(expected), equal_nan=column.is_float)
         assert np.array_equal(run.column(table, column.name), found[column.name], equal_nan=column.is_float)
@@ -180,7 +180,7 @@ def test_xarray_sees_names_and_missing_numbers(maker, finished: Path) -> None:
     ) as data:
         assert [name.decode() for name in data["component"].values] == list(maker.components)
         assert data["status"].attrs["flag_meanings"] == "kept excluded non-finite withheld lost screened"
-        assert data["status"].attrs["flag_values"].tolist() == [0, 1, 2, 3, 4]
+        assert data["status"].attrs["flag_values"].tolist() == [0, 1, 2, 3, 4, 5]
         assert data["bytes_model_up"].attrs["units"] == "byte"
         assert data["status"].attrs["deterministic"] == 1
 
