@@ -346,6 +346,7 @@ def _check_together(config: Config) -> None:
         raise ConfigError("evaluation.held_out_clients", evaluation.held_out_clients, fix)
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
+    _check_drift(config)
     _check_screening(config)
     _check_halves(config)
     _check_faults(config.faults, config.clock)
@@ -353,15 +354,42 @@ def _check_together(config: Config) -> None:
 
 def _check_halves(config: Config) -> None:
     """Refuse settings of a cut or of a server half where there is none."""
-    if config.protocol.cuts and config.model.cut != "none":
-    _check_drift(config)
-        return
     rate, rule = config.training.server_half_learning_rate, config.compression.rule
+    if config.protocol.cut_of_device:
+        _check_device_cuts(config)
+    if config.protocol.cuts and config.model.cut != "none":
+        return
     which = f"protocol {config.protocol.name!r} with model.cut = {config.model.cut!r}"
     if rate:
         raise ConfigError("training.server_half_learning_rate", rate, f"{which} has no server half; use 0")
     if config.compression.is_on:
         raise ConfigError("compression.rule", rule, f"{which} sends no smashed data; use 'none'")
+
+
+def _check_device_cuts(config: Config) -> None:
+    """Refuse what needs the halves to be the same for everybody beside cuts that differ by device."""
+    key, cuts = "protocol.device_cuts", list(config.protocol.cut_of_device)
+    needed = {
+        "compression.rule": config.compression.rule if config.compression.is_on else None,
+        "training.server_half_learning_rate": config.training.server_half_learning_rate or None,
+        "score.half": config.score.half if config.score.half != "both" else None,
+        "protocol.personal": config.protocol.model_dump().get("personal") or None,
+        "threat.attack": config.threat.attack if config.threat.poisons_smashed else None,
+    }
+    for name, value in needed.items():
+        if value is not None:
+            fix = f"{name} = {value!r} needs the same halves for all clients; use [] or leave that out"
+            raise ConfigError(key, cuts, fix)
+    if config.model.cut == "none":
+        raise ConfigError(key, cuts, "needs a cut for all other devices; set model.cut to a layer")
+
+
+def _check_drift(config: Config) -> None:
+    """Refuse control variates where one server half serves many."""
+    protocol, drift = config.protocol, config.training.drift
+    if drift != "none" and protocol.shares_server:
+        fix = f"protocol {protocol.name!r} shares its server half, which no client moves alone; use 'none'"
+        raise ConfigError("training.drift", drift, fix)
 
 
 def _check_screening(config: Config) -> None:
@@ -372,14 +400,6 @@ def _check_screening(config: Config) -> None:
         raise ConfigError("screening.rule", screening.rule, f"protocol.undo = 'screen' needs a rule; choose {rules}")
     if config.threat.poisons_smashed and not protocol.cuts:
         fix = f"poisons smashed data, and protocol {protocol.name!r} has none; use one with a cut"
-def _check_drift(config: Config) -> None:
-    """Refuse control variates where one server half serves many."""
-    protocol, drift = config.protocol, config.training.drift
-    if drift != "none" and protocol.shares_server:
-        fix = f"protocol {protocol.name!r} shares its server half, which no client moves alone; use 'none'"
-        raise ConfigError("training.drift", drift, fix)
-
-
         raise ConfigError("threat.attack", config.threat.attack, fix)
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.config import Config, result_settings
+from hpcfsl.cuts import ClientCuts, make_cuts
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
 from hpcfsl.data.held_out import divide_off
@@ -24,16 +25,16 @@ from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
 from hpcfsl.models import Model, Samples
 from hpcfsl.models.operations import HalfOperations, count_halves
-from hpcfsl.models.split import SplitModel, split
 from hpcfsl.models.part import Part
+from hpcfsl.models.split import SplitModel, split
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
 from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
 from hpcfsl.training.poisoned import PoisonedExecutor
-from hpcfsl.training.settings import LossName
 from hpcfsl.training.protocols import WireBytes
+from hpcfsl.training.settings import LossName
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class World:
         device: Where this rank computes.
         attackers: Ids of the attacking clients, int64, ascending. The defence never sees them.
         mean_samples: Mean training samples of a client.
-        operations: Operations of each half of the model for one sample; zeros while the clock is off.
+        cuts: Where each client's model is cut, and the operations of the halves there.
         warnings: What the ranks could not do as they should, one sentence each (root).
     """
 
@@ -65,7 +66,7 @@ class World:
     device: torch.device
     attackers: NDArray[np.int64]
     mean_samples: float
-    operations: HalfOperations
+    cuts: ClientCuts
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -73,27 +74,32 @@ class World:
         """First 64 bits of the sha256 of the settings that bear on the result."""
         return int.from_bytes(hashlib.sha256(result_settings(self.config).encode()).digest()[:8], "little")
 
-    def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
     @cached_property
     def personal(self) -> Part:
         """The parameters that stay with their client across rounds; of size 0 for most protocols."""
         return Part(self.model.layout, self.config.protocol.personal_names(self.model.layout))
 
-    def wire_bytes(self, samples: NDArray[np.int64]) -> WireBytes:
+    def wire_bytes(self, samples: NDArray[np.int64], clients: NDArray[np.int64] | None = None) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].
 
+        `clients` are their ids, where their own cuts matter; without, all are cut at `model.cut`.
         SCAFFOLD's c - c_i goes down with the model; the aggregator derives c_i from the upload: nothing more goes up.
         """
         protocol, training = self.config.protocol, self.config.training
-        wire = protocol.wire_bytes(self.model, samples, training.local_epochs)
-        if training.drift == "none":
-            return wire
-        return replace(wire, model_down=wire.model_down + protocol.averaged_bytes(self.model))
+
+        def count(model: SplitModel) -> WireBytes:
+            wire = protocol.wire_bytes(model, samples, training.local_epochs)
+            if training.drift == "none":
+                return wire
+            return replace(wire, model_down=wire.model_down + protocol.averaged_bytes(model))
+
+        return count(self.model) if clients is None else self.cuts.wire_bytes(clients, count)
 
     def across_bytes(self) -> int:
         """Return the bytes between a group and the root (either direction): an update, and for SCAFFOLD its c."""
         return self.config.protocol.across_bytes(self.model) * (1 if self.config.training.drift == "none" else 2)
 
+    def is_attacker(self, clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
         """Return which of `clients` attack in a round, bool [clients]."""
         return self.is_ever_attacker(clients) & (round >= self.config.threat.first_round)
 
@@ -167,16 +173,8 @@ def _build(
     _check_fit(config, population, largest)
     _check_loss(config.training.loss, feed.dataset)
     module = module or _build_model(config.model, feed)
-    model = split(
-        module,
-        config.model.cut if config.protocol.cuts else "none",
-        feed.sample_shape,
-        target_shape=feed.target_shape,
-        vocabulary=feed.dataset.vocabulary,
-        predicts="numbers" if feed.dataset.has_numbers else "classes",
-    )
-    if config.compression.is_on:
-        model = replace(model, link=config.compression.link())
+    model = make_model(config, feed, module)
+    _check_scored_half(config, model)
     attackers = config.threat.choose(population.num_clients, config.run.seed)
     return World(
         config=config,
@@ -185,13 +183,48 @@ def _build(
         model=model,
         executor=_make_executor(config, model, device, attackers, largest),
         communicator=communicator,
-    _check_scored_half(config, model)
         device=device,
         attackers=attackers,
         mean_samples=total / population.num_clients,
-        operations=_count_operations(config, model),
+        cuts=make_cuts(
+            config,
+            model,
+            lambda cut: make_model(config, feed, module, cut=cut),
+            lambda each: _count_operations(config, each),
+        ),
         warnings=warnings,
     )
+
+
+def make_model(config: Config, feed: Feed, module: torch.nn.Module | None = None, *, cut: str = "") -> SplitModel:
+    """Return the model of a configuration in its parts.
+
+    Args:
+        config: All settings.
+        feed: The samples that it is for.
+        module: A user's own, in the place of the configured one.
+        cut: Where it is cut, in the place of what the configuration says.
+
+    Raises:
+        ConfigError: It cannot be built for these samples, or not be cut there.
+    """
+    model = split(
+        module or _build_model(config.model, feed),
+        cut or (config.model.cut if config.protocol.cuts else "none"),
+        feed.sample_shape,
+        "protocol.device_cuts.cut" if cut else "model.cut",
+        target_shape=feed.target_shape,
+        vocabulary=feed.dataset.vocabulary,
+        predicts="numbers" if feed.dataset.has_numbers else "classes",
+    )
+    return replace(model, link=config.compression.link()) if config.compression.is_on else model
+
+
+def _check_scored_half(config: Config, model: SplitModel) -> None:
+    """Refuse scores of a client half of which nothing is sent."""
+    if config.score.half == "client" and not config.protocol.averaged_bytes(model):
+        fix = f"under protocol {config.protocol.name!r} nothing of the client half is sent; use 'server' or 'both'"
+        raise ConfigError("score.half", "client", fix)
 
 
 def _make_executor(
@@ -204,13 +237,6 @@ def _make_executor(
         return executor
 
     def attacks(clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
-def _check_scored_half(config: Config, model: SplitModel) -> None:
-    """Refuse scores of a client half of which nothing is sent."""
-    if config.score.half == "client" and not config.protocol.averaged_bytes(model):
-        fix = f"under protocol {config.protocol.name!r} nothing of the client half is sent; use 'server' or 'both'"
-        raise ConfigError("score.half", "client", fix)
-
-
         return _is_among(clients, attackers) & (round >= threat.first_round)
 
     return PoisonedExecutor(executor, model, config.training, device, threat=threat, attacks=attacks)
