@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpcfsl.defense.median import coordinate_median
-from hpcfsl.defense.screening.classes import ClassRows, sort_samples
+from hpcfsl.defense.screening.classes import class_means
 from hpcfsl.defense.screening.screening import FEWEST, Comparison, FirstPass, screenings
 
 
@@ -40,20 +39,15 @@ class CentroidScreening(Comparison):
 
     def measure(self, data: FirstPass) -> NDArray[np.float64]:
         """Return the disagreement in robust standard deviations, float64 [clients]."""
-        classes = list(sort_samples(data).by_class())
-        centroids = torch.stack([_centroid(each) for each in classes])
-        total, weight = np.zeros(len(data.counts)), np.zeros(len(data.counts))
+        classes = class_means(data)
+        centroids = torch.stack([each.centroid() for each in classes])
+        total, weight = np.zeros((2, len(data.counts)))
         for place, each in enumerate(classes):
-            held = each.counts > 0
+            held, counts = each.held, each.counts[each.held]
             if held.sum() >= FEWEST and len(classes) > 1:
-                means = each.means()[torch.from_numpy(held)]
-                total[held] += each.counts[held] * _disagreement(means, centroids, place)
-                weight[held] += each.counts[held]
+                total[held] += counts * _disagreement(each.held_means, centroids, place)
+                weight[held] += counts
         return self.standardise(np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0))
-
-
-def _centroid(each: ClassRows) -> torch.Tensor:
-    return coordinate_median(each.means()[torch.from_numpy(each.counts > 0)])
 
 
 def _disagreement(means: torch.Tensor, centroids: torch.Tensor, place: int) -> NDArray[np.float64]:

@@ -1,87 +1,82 @@
-"""Smashed data sorted by client and class: means of each, in float64, one class at a time.
+"""Smashed data sorted by client and class: means and spreads of each, in float64, one class at a time.
 
 A client's data may hold other classes than its neighbour's, so screening compares a class with the same class. Classes
 are the labels; where a sample has a symbol at each position, the positions are samples; number targets make two
-classes, up to the median over all clients and above it. Without labels at the server everything is one class.
+classes, up to the median over all samples and above it. Without labels at the server everything is one class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.defense.median import coordinate_median
 from hpcfsl.defense.screening.screening import FirstPass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Samples:
-    """All samples of a pass as rows.
+class ClassMeans:
+    """What screening knows of one class.
 
     Attributes:
-        rows: Smashed data, float [samples, features].
-        owners: Client of each row, int64 [samples].
-        classes: Class of each row, int64 [samples].
-        clients: Number of clients.
+        counts: Samples of each client, int64 [clients].
+        means: Mean of each client's samples, float64 [clients, features]; 0 where it has none.
+        squares: Sum of squared deviations of each client's samples from its mean, over all features, float64 [clients].
     """
 
-    rows: torch.Tensor
-    owners: torch.Tensor
-    classes: torch.Tensor
-    clients: int
-
-    def by_class(self) -> Iterator[ClassRows]:
-        """Yield the rows of each class that occurs, classes ascending."""
-        for label in torch.unique(self.classes).tolist():
-            chosen = self.classes == label
-            yield ClassRows(rows=self.rows[chosen].double(), owners=self.owners[chosen], clients=self.clients)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassRows:
-    """The rows of one class: float64 [samples, features], with the client of each, int64 [samples]."""
-
-    rows: torch.Tensor
-    owners: torch.Tensor
-    clients: int
+    counts: NDArray[np.int64]
+    means: torch.Tensor
+    squares: NDArray[np.float64]
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """Rows of each client, int64 [clients]."""
-        return np.bincount(self.owners.cpu().numpy(), minlength=self.clients).astype(np.int64)
+    def held(self) -> NDArray[np.bool_]:
+        """Who has samples of the class, bool [clients]."""
+        return np.asarray(self.counts > 0)
 
-    def means(self) -> torch.Tensor:
-        """Return the mean of each client's rows, float64 [clients, features]; 0 where it has none."""
-        counts = torch.from_numpy(np.maximum(self.counts, 1)).to(self.rows.device)
-        return self._sum(self.rows) / counts[:, None]
+    @property
+    def held_means(self) -> torch.Tensor:
+        """Means of those who have, float64 [holders, features]."""
+        return self.means[torch.from_numpy(self.held)]
 
-    def squares(self, means: torch.Tensor) -> NDArray[np.float64]:
-        """Return the sum of squared deviations of each client's rows from its mean, float64 [clients]."""
-        deviations = (self.rows - means[self.owners]).square().sum(dim=1, keepdim=True)
-        return np.asarray(self._sum(deviations)[:, 0].cpu().numpy())
-
-    def _sum(self, rows: torch.Tensor) -> torch.Tensor:
-        # A product and not a scattered sum, which a GPU adds in any order.
-        members = torch.arange(self.clients, device=rows.device)[:, None] == self.owners[None, :]
-        return members.double() @ rows
+    def centroid(self) -> torch.Tensor:
+        """Return the coordinate median of the means, float64 [features]."""
+        return coordinate_median(self.held_means)
 
 
-def sort_samples(data: FirstPass) -> Samples:
-    """Return the samples of a pass, each with its class."""
-    smashed, labels, owners = data.smashed.flatten(1), data.labels, data.owners
+def class_means(data: FirstPass) -> list[ClassMeans]:
+    """Return what each class that occurs looks like, classes ascending."""
+    rows, owners, classes = _sort(data)
+    found = []
+    for label in torch.unique(classes).tolist():
+        chosen = classes == label
+        found.append(_describe(rows[chosen].double(), owners[chosen], len(data.counts)))
+    return found
+
+
+def _describe(rows: torch.Tensor, owners: torch.Tensor, clients: int) -> ClassMeans:
+    counts = np.bincount(owners.cpu().numpy(), minlength=clients).astype(np.int64)
+    # A product and not a scattered sum, which a GPU adds in any order.
+    members = (torch.arange(clients, device=rows.device)[:, None] == owners[None, :]).double()
+    means = members @ rows / torch.from_numpy(np.maximum(counts, 1)).to(rows.device)[:, None]
+    deviations = (rows - means[owners]).square().sum(dim=1)
+    return ClassMeans(counts=counts, means=means, squares=(members @ deviations).cpu().numpy())
+
+
+def _sort(data: FirstPass) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return smashed data as rows [samples, features], the client of each and the class of each, int64 [samples]."""
+    smashed, labels, owners = data.smashed, data.labels, data.owners
     if labels is None:
-        classes = torch.zeros(len(smashed), dtype=torch.int64, device=smashed.device)
-    elif labels.is_floating_point():
+        return smashed.flatten(1), owners, torch.zeros_like(owners)
+    if labels.is_floating_point():
         numbers = labels.double().flatten(1).mean(dim=1)
-        classes = (numbers > numbers.median()).long()
-    elif labels.ndim == 1:
-        classes = labels
-    elif data.smashed.shape[1] == labels.shape[1] and data.smashed.ndim > 2:
-        smashed, owners = data.smashed.flatten(0, 1).flatten(1), owners.repeat_interleave(labels.shape[1])
-        classes = labels.flatten()
-    else:  # what the client sends has no positions left: its last symbol is the class of a sample
-        classes = labels[:, -1]
-    return Samples(rows=smashed, owners=owners, classes=classes, clients=len(data.counts))
+        return smashed.flatten(1), owners, (numbers > numbers.median()).long()
+    if labels.ndim == 1:
+        return smashed.flatten(1), owners, labels
+    if smashed.ndim > 2 and smashed.shape[1] == labels.shape[1]:
+        positions = labels.shape[1]
+        return smashed.flatten(0, 1).flatten(1), owners.repeat_interleave(positions), labels.flatten()
+    # What the client sends has no positions left: a sample belongs to its last symbol.
+    return smashed.flatten(1), owners, labels[:, -1]
