@@ -6,24 +6,24 @@ that a run starts with at any cut. Attackers, faults and the method play none ei
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.bounds.alone import expected_passes, make_trainer, train_party
-from hpcfsl.bounds.measure import Measures, measure
+from hpcfsl.bounds.measure import TEST, Measures, average, measure_model
 from hpcfsl.config import Config
 from hpcfsl.data.participation import sample_ids
 from hpcfsl.errors import UserError
 from hpcfsl.evaluation import evaluated_clients
+from hpcfsl.naive import naive_metrics
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.seeding import Purpose
 from hpcfsl.training.protocols import protocols
 from hpcfsl.world import World, build_world
 
-CENTRALISED, LOCAL_ONLY = "centralised", "local-only"
+CENTRALISED, LOCAL_ONLY, NAIVE = "centralised", "local-only", "naive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,10 @@ class Bound:
     Attributes:
         seed: The run's seed.
         bound: `centralised`, `local-only` or `naive`.
-        population: `test`, the global test set, or `clients`: clients' own held-out samples, mean over clients.
-        metric: `accuracy`, `loss`, ...
-        value: Its value; of `local-only` the mean over the models of the clients.
+        population: `test`, the global test set; `clients`, clients' own test samples; `held-out-clients`, all samples
+            of clients that never train.
+        metric: Its name in the trace: `accuracy`, `loss`, ...
+        value: Its value; of `local-only` the mean over the clients' models.
     """
 
     seed: int
@@ -90,10 +91,12 @@ def find_bounds(config: Config, request: Request) -> Bounds:
         for bound, found in (
             (CENTRALISED, _centralised(world, passes)),
             (LOCAL_ONLY, _local_only(world, clients, passes)),
+            (NAIVE, {TEST: naive_metrics(world)}),
         ):
             rows += [
                 Bound(seed=seed, bound=bound, population=population, metric=metric, value=value)
-                for (population, metric), value in found.items()
+                for population, metrics in found.items()
+                for metric, value in metrics.items()
             ]
     total, _ = world.population.total_and_largest()
     return Bounds(passes=passes, train_samples=total, clients=len(clients), rows=tuple(rows))
@@ -109,19 +112,19 @@ def _centralised(world: World, passes: int) -> Measures:
     """Return the measures of a model trained on the samples of all clients."""
     rows = world.population.train_pool()
     weights = train_party(world, make_trainer(world, len(rows)), rows, client=0, passes=passes)
-    return measure(world, weights, evaluated_clients(world))
+    return measure_model(world, weights, evaluated_clients(world))
 
 
 def _local_only(world: World, clients: NDArray[np.int64], passes: int) -> Measures:
     """Return the mean measures of the models of clients that each train alone."""
     trainer = make_trainer(world, world.population.total_and_largest()[1])
-    found: dict[tuple[str, str], list[float]] = {}
-    for client in clients:
-        rows = world.population.train_rows(int(client))
-        weights = train_party(world, trainer, rows, client=int(client), passes=passes)
-        for key, value in measure(world, weights, np.array([client])).items():
-            found.setdefault(key, []).append(value)
-    return {key: math.fsum(values) / len(values) for key, values in found.items()}
+
+    def one(client: int) -> Measures:
+        rows = world.population.train_rows(client)
+        weights = train_party(world, trainer, rows, client=client, passes=passes)
+        return measure_model(world, weights, np.array([client]))
+
+    return average([one(int(client)) for client in clients], world.population.test_counts(clients))
 
 
 def _choose(world: World, wanted: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 import hpcfsl
 from hpcfsl.bounds.alone import expected_passes, make_trainer, train_party
 from hpcfsl.bounds.find import Bounds, Request, find_bounds
-from hpcfsl.bounds.measure import measure
+from hpcfsl.bounds.measure import average, measure_model
 from hpcfsl.cli import main
 from hpcfsl.config import resolve
 from hpcfsl.parallel.communicator import SerialCommunicator
@@ -78,9 +78,9 @@ def test_everything_in_one_batch_is_averaging_over_clients(tmp_path: Path) -> No
     world = replace(world, config=replace(world.config, training=training))
     rows = world.population.train_pool()
     weights = train_party(world, make_trainer(world, 48), rows, client=0, passes=3)
-    found = measure(world, weights, np.arange(4))
-    assert found["test", "accuracy"] == run.column("rounds", "test_accuracy")[-1]
-    assert found["test", "loss"] == pytest.approx(run.column("rounds", "test_loss")[-1], rel=1e-5)
+    found = measure_model(world, weights, np.arange(4))
+    assert found["test"]["accuracy"] == run.column("rounds", "test_accuracy")[-1]
+    assert found["test"]["loss"] == pytest.approx(run.column("rounds", "test_loss")[-1], rel=1e-5)
 
 
 def test_passes_are_those_of_a_run_in_the_mean() -> None:
@@ -95,6 +95,15 @@ def test_protocol_method_and_attackers_play_no_part() -> None:
     plain = find_bounds(resolve(tree(protocol={"name": "fedavg"}, run={"preset": "averaging"})), Request())
     other = tree(threat={"attack": "label-flip", "clients": 1}, training={"proximal": 0.5})
     assert find_bounds(resolve(other), Request()).rows == plain.rows
+
+
+def test_models_are_averaged_by_what_they_are_tested_on() -> None:
+    first = {"test": {"loss": 1.0, "perplexity": np.e}, "clients": {"loss": 1.0, "perplexity": np.e}}
+    second = {"test": {"loss": 3.0, "perplexity": np.e**3}, "clients": {"loss": 2.0, "perplexity": np.e**2}}
+    none = {"test": {"loss": 5.0, "perplexity": np.e**5}}
+    found = average([first, none, second], np.array([30, 0, 10]))
+    assert found["test"] == {"loss": 3.0, "perplexity": pytest.approx(np.e**3)}
+    assert found["clients"] == {"loss": 1.25, "perplexity": pytest.approx(np.e**1.25)}
 
 
 def test_seeds_follow_that_of_the_configuration() -> None:
