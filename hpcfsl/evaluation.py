@@ -7,7 +7,8 @@ there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +18,21 @@ from numpy.typing import NDArray
 from hpcfsl.data.feed import Samples, Targets
 from hpcfsl.data.participation import sample_ids
 from hpcfsl.naive import naive_metrics
+from hpcfsl.parallel.vectors import VectorTable
+from hpcfsl.personal import own_weights
 from hpcfsl.rows import Rows, join_rows, merge_rows
 from hpcfsl.seeding import Purpose
 from hpcfsl.training.evaluation import predict
-from hpcfsl.training.metrics import Metrics, Predictions, Tally, add_up, measure, measure_clients, tally
+from hpcfsl.training.metrics import (
+    Metrics,
+    Predictions,
+    Tally,
+    add_up,
+    join_predictions,
+    measure,
+    measure_clients,
+    tally,
+)
 from hpcfsl.world import World
 
 Fetch = Callable[[NDArray[np.int64]], tuple[Samples, Targets]]
@@ -41,8 +53,15 @@ class Evaluation:
     clients: Rows
 
 
-def evaluate_round(world: World, weights: torch.Tensor, round: int) -> Evaluation:
-    """Collective. Return what is due after `round`, the same on every rank."""
+def evaluate_round(world: World, weights: torch.Tensor, round: int, vectors: Mapping[str, VectorTable]) -> Evaluation:
+    """Collective. Return what is due after `round`, the same on every rank.
+
+    Args:
+        world: The run.
+        weights: The global model, float32 [params].
+        round: The round.
+        vectors: What stays with the clients whose home this rank is: a client with a personal part is tested with it.
+    """
     settings, metrics = world.config.evaluation, dict[str, Metrics]()
     parts: list[Rows] = []
     if (round + 1) % settings.every == 0:
@@ -51,7 +70,7 @@ def evaluate_round(world: World, weights: torch.Tensor, round: int) -> Evaluatio
             metrics["held-out-clients"], rows = measure_held_out(world, weights)
             parts.append(rows)
     if settings.clients_every and (round + 1) % settings.clients_every == 0:
-        metrics["clients"], rows = measure_own(world, weights, evaluated_clients(world))
+        metrics["clients"], rows = measure_own(world, weights, evaluated_clients(world), vectors.get(PERSONAL))
         parts.append(rows)
     if round + 1 == settings.every:
         metrics["naive"] = world.communicator.broadcast(naive_metrics(world) if world.communicator.rank == 0 else {})
@@ -86,8 +105,10 @@ def measure_own(world: World, weights: torch.Tensor, clients: NDArray[np.int64])
         world: The run.
         weights: The model, float32 [params].
         clients: Ids, ascending, int64 [clients].
+        parts: The personal parts of the clients whose home this rank is; None where nothing is personal.
     """
-    return _measure_clients(world, weights, clients, world.population.test_counts(clients), world.feed.clients_test)
+    counts = world.population.test_counts(clients)
+    return _measure_clients(world, weights, clients, counts, world.feed.clients_test, parts)
 
 
 def measure_held_out(world: World, weights: torch.Tensor) -> tuple[Metrics, Rows]:
@@ -97,24 +118,38 @@ def measure_held_out(world: World, weights: torch.Tensor) -> tuple[Metrics, Rows
 
 
 def _measure_clients(
-    world: World, weights: torch.Tensor, clients: NDArray[np.int64], counts: NDArray[np.int64], fetch: Fetch
+    world: World,
+    weights: torch.Tensor,
+    clients: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    fetch: Fetch,
+    parts: VectorTable | None = None,
 ) -> tuple[Metrics, Rows]:
     clients, counts = clients[counts > 0], counts[counts > 0]
     # Neighbours are tested together, about a shard of samples at a time, whatever the number of ranks.
     block_of_client = (np.cumsum(counts) - counts) // world.config.evaluation.shard
     edges = np.append(np.flatnonzero(np.diff(block_of_client, prepend=-1)), len(clients))
+    rank, ranks = world.communicator.rank, world.communicator.size
+    blocks = [clients[start:stop] for start, stop in itertools.pairwise(edges)]
+    hosted = [np.concatenate([clients[:0], *blocks[rank::ranks]]) for rank in range(ranks)]
+    own = None if parts is None else own_weights(world, weights, parts, hosted)
     mine: list[Rows] = []
 
     def tallies() -> Iterator[tuple[int, Tally]]:
-        for block in range(world.communicator.rank, len(edges) - 1, world.communicator.size):
-            members = slice(edges[block], edges[block + 1])
-            found = _predict(world, weights, fetch(clients[members]))
-            mine.append(measure_clients(found, clients[members], counts[members], world.feed.target_scale))
+        for block in range(rank, len(blocks), ranks):
+            members = blocks[block]
+            if own is None:
+                found = _predict(world, weights, fetch(members))
+            else:
+                alone = np.split(members, len(members))
+                found = join_predictions(_predict(world, own(int(each[0])), fetch(each)) for each in alone)
+            mine.append(
+                measure_clients(found, members, counts[edges[block] : edges[block + 1]], world.feed.target_scale)
+            )
             yield block, tally(found, world.feed.num_classes)
 
     metrics = _measure(world, tallies())
-    parts = world.communicator.gather_all(join_rows(mine) if mine else {})
-    rows = [part for part in parts if part]
+    rows = [part for part in world.communicator.gather_all(join_rows(mine) if mine else {}) if part]
     return metrics, merge_rows(rows, "client") if rows else {}
 
 

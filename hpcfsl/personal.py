@@ -19,8 +19,7 @@ from torch import Tensor
 
 from hpcfsl.aggregate.exact import exact_weighted_sum
 from hpcfsl.aggregate.group import WeightedSum
-from hpcfsl.parallel.vectors import HostedVectors
-from hpcfsl.state import PERSONAL, State
+from hpcfsl.parallel.vectors import HostedVectors, VectorTable
 from hpcfsl.training.updates import FirstUpdates
 from hpcfsl.world import World
 
@@ -104,27 +103,26 @@ class PersonalParts:
         return self._part.take(self._world.model.initial_weights(self._world.config.run.seed))
 
 
-def own_weights(world: World, state: State, hosted: Sequence[Ids]) -> Callable[[int], Tensor]:
+def own_weights(world: World, weights: Tensor, parts: VectorTable, hosted: Sequence[Ids]) -> Callable[[int], Tensor]:
     """Collective. Return what gives the weights that a client is tested with, float32 [params].
 
-    A client with a personal part has its own, any other the averaged one.
+    A client with a part of its own has that, any other the averaged one, which lies in the global model.
 
     Args:
         world: The run.
-        state: The state of the run.
+        weights: The global model, float32 [params].
+        parts: The parts of the clients whose home this rank is.
         hosted: For each rank the clients that it tests, ids ascending.
     """
-    if PERSONAL not in state.vectors:
-        return lambda client: state.weights
-    here = HostedVectors(state.vectors[PERSONAL], world.communicator)
+    here = HostedVectors(parts, world.communicator)
     here.fetch(hosted)
 
     def weights_of(client: int) -> Tensor:
         alone = np.array([client], np.int64)
         if not here.known(alone)[0]:
-            return state.weights
-        weights = state.weights.clone()
-        world.personal.put(weights, torch.from_numpy(here.rows(alone)[0]).to(weights.device))
-        return weights
+            return weights
+        own = weights.clone()
+        world.personal.put(own, torch.from_numpy(here.rows(alone)[0]).to(own.device))
+        return own
 
     return weights_of

@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hpcfsl.agreement import Machine, check_drift, check_finite, compare_machines, require_same_job
 from hpcfsl.config import Config, changed_settings, result_settings
@@ -38,6 +40,7 @@ from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.checkpoint import Checkpoint, LoadedCheckpoint, discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder, Status, write_atomic
 from hpcfsl.trace.record import RoundRecord
+from hpcfsl.trace.schema import METRICS, POPULATIONS
 from hpcfsl.trace.writer import TraceWriter
 from hpcfsl.training.executors import describe
 from hpcfsl.world import World, build_world
@@ -52,7 +55,7 @@ class Progress:
     Attributes:
         round: The round that is done.
         rounds: Rounds in all.
-        row: The round's row of the trace, column name to value.
+        row: The round's row of the trace, column name to value, and metrics of the global test set as `test_<metric>`.
     """
 
     round: int
@@ -158,7 +161,7 @@ class RoundLoop:
             self._world, self._state, self._next, self._watch, self._record_clients, self._scratch
         )
         with self._watch.phase("evaluate"):
-            evaluation = evaluate_round(self._world, self._state.weights, self._next)
+            evaluation = evaluate_round(self._world, self._state.weights, self._next, self._state.vectors)
         with self._watch.phase("record"):
             check_finite(self._world, self._state)
             check_drift(self._world, self._state, self._next)
@@ -204,7 +207,7 @@ class RoundLoop:
             tables["events"] = join_rows(self._events)
             self._events = []
         self._writer.add_round(RoundRecord(round=record.round, tables=tables))
-        row = {name: values[0].item() for name, values in tables["rounds"].items()}
+        row = {name: values[0].item() for name, values in tables["rounds"].items()} | _test_metrics(tables["metrics"])
         self._folder.add_progress(json.dumps({name: _finite(value) for name, value in row.items()}))
         if self._listener is not None:
             self._listener(Progress(round=record.round, rounds=self._world.config.run.rounds, row=row))
@@ -328,6 +331,12 @@ def _stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _test_metrics(rows: Mapping[str, NDArray[Any]]) -> dict[str, float]:
+    of_test = rows["population"] == POPULATIONS.index("test")
+    pairs = zip(rows["metric"][of_test], rows["value"][of_test], strict=True)
+    return {f"test_{METRICS[metric]}": float(value) for metric, value in pairs}
 
 
 def _finite(value: float) -> float | None:

@@ -90,10 +90,10 @@ class TestFiniteModels:
     ) -> None:
         real = simulation.evaluate_round
 
-        def evaluate_round(world: Any, weights: torch.Tensor, round: int) -> Any:
+        def evaluate_round(world: Any, weights: torch.Tensor, round: int, *rest: Any) -> Any:
             if round == 2:
                 weights[3] = torch.nan
-            return real(world, weights, round)
+            return real(world, weights, round, *rest)
 
         tree = tiny(run={"checkpoint_rounds": 1})
         with monkeypatch.context() as patch:

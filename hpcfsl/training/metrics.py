@@ -64,6 +64,16 @@ class Tally:
     sums: NDArray[np.float64]
 
 
+def join_predictions(parts: Iterable[Predictions]) -> Predictions:
+    """Return what was said about several batches as if they had been one."""
+    found = list(parts)
+    return Predictions(
+        outputs=np.concatenate([part.outputs for part in found]),
+        targets=np.concatenate([part.targets for part in found]),
+        losses=np.concatenate([part.losses for part in found]),
+    )
+
+
 def tally(found: Predictions, num_classes: int) -> Tally:
     """Return the sums over a batch; `num_classes` is 0 for numbers."""
     loss, outputs, targets = float(found.losses.sum()), found.outputs, found.targets

@@ -84,11 +84,11 @@ def failing(function: Any) -> Any:
 evaluate, described = simulation.evaluate_round, agreement.describe_process
 
 
-def evaluate_round(world: Any, weights: torch.Tensor, now: int) -> Any:
+def evaluate_round(world: Any, weights: torch.Tensor, now: int, *rest: Any) -> Any:
     """Test the model, after it was spoilt."""
     if mine and (phase, round) == ("evaluate", str(now)):
         spoil(weights)
-    return evaluate(world, weights, now)
+    return evaluate(world, weights, now, *rest)
 
 
 if mine and kind == "version":
