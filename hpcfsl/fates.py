@@ -98,14 +98,15 @@ def _work(
     every_step = num_steps(samples, batch_size=training.batch_size, epochs=training.local_epochs)
     steps = steps_done(faults, clients, every_step, seed=seed, round=round)
     passed = samples_passed(steps, samples, training.batch_size)
-    whole = world.wire_bytes(samples)
+    whole = world.wire_bytes(samples, clients)
     wire = bytes_until(whole, faults, passed, samples * training.local_epochs)
     if not world.config.clock.is_on:
         return steps, wire, np.full(len(clients), np.nan)
+    at_client, at_server = world.cuts.sample_operations(clients)
     work = Work(
         clients=clients,
-        client_flops=(passed * world.operations.client).astype(np.float64),
-        server_flops=(passed * world.operations.server).astype(np.float64),
+        client_flops=(passed * at_client).astype(np.float64),
+        server_flops=(passed * at_server).astype(np.float64),
         steps=steps,
         wire=wire,
     )

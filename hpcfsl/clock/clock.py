@@ -57,6 +57,11 @@ class Clock(Settings):
         """The largest of `fault_factors`, for checks."""
         return 1.0
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of all device classes; none here."""
+        return ()
+
     def device_names(self, clients: NDArray[np.int64], seed: int) -> NDArray[np.bytes_]:
         """Return the name of each client's device class, [clients]; empty where there are none."""
         return np.full(len(clients), b"", "S32")

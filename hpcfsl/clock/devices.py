@@ -84,6 +84,11 @@ class Devices(Clock):
         """The largest factor of any class."""
         return max(each.fault_factor for each in self.classes)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of all classes, in order."""
+        return tuple(each.name for each in self.classes)
+
     def device_names(self, clients: NDArray[np.int64], seed: int) -> NDArray[np.bytes_]:
         """Return the name of each client's class, [clients]."""
         names = np.array([each.name.encode() for each in self.classes], "S32")

@@ -221,7 +221,14 @@ _METRICS = (
         "test set, in the first evaluated round.",
         flags=POPULATIONS,
     ),
-    _column("metric", "i1", "metric", "What is measured; mae and rmse in the units of the data.", flags=METRICS),
+    _column(
+        "metric",
+        "i1",
+        "metric",
+        "What is measured; mae and rmse in the units of the data. smashed-error is the root mean square of what "
+        "compression changes in the smashed data, over that of the smashed data.",
+        flags=METRICS,
+    ),
     _column("value", "f8", "value", "Its value; NaN where the samples do not define it."),
 )
 
@@ -230,6 +237,7 @@ _CLIENTS = (
     _column("first_round", "i4", "first round", "Round in which the client was first seen."),
     _column("owner", "i8", "owner", "Natural owner of the client's data; -1 where there is none.", missing=-1),
     _ATTACKER,
+    _column("cut", "S64", "cut", "Layer after which the client's model is cut; none where it is not."),
     _column("device_class", "S32", "device class", "Class of the client's simulated device; empty without a clock."),
     _column("num_train", "i8", "training samples", "Training samples of the client."),
     _column("num_test", "i8", "test samples", "Test samples of the client; all it has where it never trains."),

@@ -43,7 +43,7 @@ class CodedLink(Link):
 
     def forward(self, smashed: Tensor) -> Tensor:
         """Return what the server decodes of smashed data [samples, *features]."""
-        coded: Tensor = _StraightThrough.apply(smashed, self.code.decoded, self.gradients)  # type: ignore[no-untyped-call]
+        coded: Tensor = _StraightThrough.apply(smashed, self.code.decoded, self.gradients)
         return coded
 
     def up_bytes(self, features: int) -> int:

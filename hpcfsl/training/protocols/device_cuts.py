@@ -31,9 +31,9 @@ class DeviceCuts(Protocol):
     """
 
     device_cuts: tuple[DeviceCut, ...] = Field((), max_length=32)
-    """Cuts of clients with devices of a class of `[clock]`, all others are cut at `model.cut`; `[[protocol.device_cuts]]`
-    opens each. Not together with what needs the two halves to be the same for everybody: `[compression]`,
-    `score.half`, a server half's own learning rate, personal layers and attacks on smashed data."""
+    """Cuts of clients with devices of a class of `[clock]`; all others are cut at `model.cut`.
+    `[[protocol.device_cuts]]` opens each. Not together with what needs the two halves to be the same for everybody:
+    `[compression]`, `score.half`, a server half's own learning rate, personal layers and attacks on smashed data."""
 
     @field_validator("device_cuts")
     @classmethod

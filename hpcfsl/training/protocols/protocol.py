@@ -50,6 +50,11 @@ class Protocol(Settings):
         """
         return ()
 
+    @property
+    def cut_of_device(self) -> dict[str, str]:
+        """Cuts of clients with devices of a class, where they are not the model's; none here."""
+        return {}
+
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients]."""
         raise AssertionError("every protocol accounts its bytes")
