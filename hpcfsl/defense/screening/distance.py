@@ -5,8 +5,8 @@ class, over what is to be expected of honest clients, `sqrt(B + W / samples)` wi
 `B` that between clients (a random-effects model, so that a client with few samples is not far for that alone), and
 averaged over its samples. *Spread*: the logarithm of its standard deviation over the median one, either way, less where
 fewer samples than usual make it unsure. The score is the larger of the two in robust standard deviations. Coordinate
-median and MAD are the usual tools against Byzantine clients; HealSplit (Xie and Lyu, AAAI 2026) is the context: it looks
-for anomalies of smashed data too, with graphs over samples, and replaces what it finds.
+median and MAD are the usual tools against Byzantine clients; HealSplit (Xie and Lyu, AAAI 2026) is the context: it
+looks for anomalies of smashed data too, with graphs over samples, and replaces what it finds.
 
 Choose it against poisoned smashed data and polluted inputs. It is blind to flipped labels where the server has no
 labels, and to data that lie just where honest ones do.
