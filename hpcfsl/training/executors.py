@@ -112,7 +112,7 @@ def choose(model: SplitModel, settings: TrainingSettings, device: torch.device) 
     Raises:
         ConfigError: The settings ask for what the device or the executor cannot do.
     """
-    _check_device(settings, device)
+    check_device(settings, device)
     if settings.executor == "native" and (reason := why_not(model)):
         raise ConfigError("training.executor", "native", f"cannot train this model ({reason}); use 'auto'")
     if settings.executor != "auto":
@@ -129,7 +129,7 @@ def _rule(model: SplitModel, device: torch.device, usable: Callable[[str], bool]
     """Return the executor of a model that no table knows."""
     if usable("native"):
         return "native"
-    return "stacked" if device.type == "cuda" or not _has_convolutions(model) else "one-by-one"
+    return "stacked" if device.type == "cuda" or not has_convolutions(model) else "one-by-one"
 
 
 def _is_usable(name: str, model: SplitModel, settings: TrainingSettings, device: torch.device) -> bool:
@@ -138,7 +138,8 @@ def _is_usable(name: str, model: SplitModel, settings: TrainingSettings, device:
     return name == "stacked" or not settings.cuda_graphs
 
 
-def _check_device(settings: TrainingSettings, device: torch.device) -> None:
+def check_device(settings: TrainingSettings, device: torch.device) -> None:
+    """Raise ConfigError where the settings ask for what this device cannot do."""
     if device.type != "cuda" and settings.precision == "tf32":
         raise ConfigError("training.precision", "tf32", f"needs CUDA, and this rank computes on {device}; use float32")
     if device.type != "cuda" and settings.cuda_graphs:
@@ -163,6 +164,7 @@ def train_group(
     return gather(trained, len(data.clients))
 
 
-def _has_convolutions(model: SplitModel) -> bool:
+def has_convolutions(model: SplitModel) -> bool:
+    """Return whether any part of the model convolves."""
     halves = (model.client_half, model.server_half, model.tail)
     return any(isinstance(module, CONVOLUTIONS) for half in halves for module in half.modules())

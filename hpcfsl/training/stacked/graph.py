@@ -41,8 +41,8 @@ class GraphStep:
     def __init__(self, model: SplitModel, settings: TrainingSettings, device: torch.device) -> None:
         self._settings, self._device = settings, device
         halves = model.pieces().to(device).train()
-        places = _places(halves, model)
-        self._forward, self._bound = _stack(halves, places)
+        places = places_of(halves, model)
+        self._forward, self._bound = stack_layers(halves, places)
         self.dropouts = [layer for layer in self._forward.modules() if isinstance(layer, KeyedDropout)]
 
     def __call__(
@@ -72,7 +72,7 @@ class GraphStep:
         return means.detach(), torch.autograd.grad(means.sum(), weights, materialize_grads=True)
 
 
-class _Bound(nn.Module):
+class BoundLayer(nn.Module):
     """Stands in the graph for a layer, and reads its weights from those of the step."""
 
     def __init__(self, layer: nn.Module, function: StackedLayer, places: Mapping[str, int]) -> None:
@@ -97,18 +97,23 @@ class _Tracer(fx.Tracer):
         return closed or super().is_leaf_module(m, module_qualified_name)
 
 
-def _places(halves: nn.Module, model: SplitModel) -> dict[int, int]:
+def places_of(halves: nn.Module, model: SplitModel) -> dict[int, int]:
     """Return where in the layout each parameter of `halves` stands, by its id."""
     order = {name: place for place, name in enumerate(model.layout.names)}
     return {id(parameter): order[name] for name, parameter in halves.named_parameters()}
 
 
-def _stack(halves: nn.Module, places: Mapping[int, int]) -> tuple[fx.GraphModule, list[_Bound]]:
+def stack_layers(halves: nn.Module, places: Mapping[int, int]) -> tuple[fx.GraphModule, list[BoundLayer]]:
+    """Return a module traced, with its layers stacked, and these layers, to be bound to the weights of each step.
+
+    Raises:
+        UnstackableError: The module cannot be traced, or a parameter is used outside of the layers that are known.
+    """
     try:
         module = fx.GraphModule(halves, _Tracer().trace(halves), "StackedModel")
     except Exception as error:  # whatever the module's own code raises when it is fed proxies
         raise UnstackableError(f"torch.fx cannot trace the model ({error})") from error
-    bound: dict[str, _Bound] = {}
+    bound: dict[str, BoundLayer] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr" and isinstance(_attribute(module, str(node.target)), nn.Parameter):
             raise UnstackableError(f"parameter {node.target} is used outside of a known layer")
@@ -122,12 +127,12 @@ def _stack(halves: nn.Module, places: Mapping[int, int]) -> tuple[fx.GraphModule
     return module, list(bound.values())
 
 
-def _bind(target: str, layer: nn.Module, places: Mapping[int, int]) -> _Bound:
+def _bind(target: str, layer: nn.Module, places: Mapping[int, int]) -> BoundLayer:
     function = stacked_layer(layer)
     if function is None:
         raise UnstackableError(f"layer {target} ({type(layer).__name__}) has no stacked form")
     named = layer.named_parameters(remove_duplicate=False)
-    return _Bound(layer, function, {name: places[id(parameter)] for name, parameter in named})
+    return BoundLayer(layer, function, {name: places[id(parameter)] for name, parameter in named})
 
 
 def _attribute(module: nn.Module, target: str) -> Any:
