@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from torch import fx, nn
 
 from hpcfsl.models.dropout import KeyedDropout
+from hpcfsl.models.pooled import MeanEmbedding
 from hpcfsl.models.recurrent import Gru, Lstm
 from hpcfsl.models.sequences import Channels, LastPosition, MeanPosition, Steps
 from hpcfsl.models.transformer import Positions
 
-_CLOSED = (Gru, Lstm, KeyedDropout, Steps, Channels, LastPosition, MeanPosition, Positions)
+_CLOSED = (Gru, Lstm, KeyedDropout, Steps, Channels, LastPosition, MeanPosition, MeanEmbedding, Positions)
 
 
 class UncuttableError(Exception):

@@ -83,4 +83,5 @@ class TransformerBlock(nn.Module):
         """Return [n, positions, width] of inputs [n, positions, width]."""
         hidden: Tensor = inputs + self.dropout1(self.attention(self.norm1(inputs)))
         wide = functional.gelu(self.linear1(self.norm2(hidden)))
-        return hidden + self.dropout2(self.linear2(wide))
+        outputs: Tensor = hidden + self.dropout2(self.linear2(wide))
+        return outputs

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from support.chains import Chain, Layers, flat, text
+from support.chains import SYMBOLS, Chain, Layers, flat, text
 from torch import nn
 
+from hpcfsl.models.pooled import MeanEmbedding
 from hpcfsl.models.recurrent import Gru
+from hpcfsl.models.sequences import LastPosition, MeanPosition, Steps
 
 
 def make_chains() -> dict[str, Chain]:
@@ -154,8 +156,28 @@ def _texts() -> dict[str, Chain]:
             "gru-relu": text(4, 3, lambda: Gru(3, 6), nn.ReLU),
             "gru-tanh-sigmoid": text(3, 4, lambda: Gru(4, 5), nn.Tanh, nn.Sigmoid),
             "embedding-each": text(3, 4),
+            "mean-position": text(4, 17, MeanPosition, nn.Tanh, head="flat"),
+            "mean-of-one-position": text(1, 5, MeanPosition, head="flat"),
+            "last-position": text(4, 5, lambda: Gru(5, 6), LastPosition, nn.ReLU, head="flat"),
+            "last-of-one-position": text(1, 5, LastPosition, head="flat"),
+            "last-of-numbers": flat((4, 3), lambda: Gru(3, 6), LastPosition),
+            "frames": flat((1, 5, 9), lambda: nn.Flatten(1, 2), lambda: nn.Conv1d(5, 3, 3), nn.ReLU),
+            "steps": flat((1, 17, 5), Steps, lambda: Gru(17, 6), MeanPosition),
+            "steps-of-lines": flat((3, 4), Steps, lambda: nn.Linear(3, 5), nn.ReLU),
+            "mean-embedding": mean_of(17, 2),
+            "mean-embedding-narrow": mean_of(3, 0),
+            "mean-embedding-without-padding": mean_of(16, -1),
             "embedding-sigmoid": text(3, 5, nn.Sigmoid, lambda: Gru(5, 4)),
         }
+    )
+
+
+def mean_of(width: int, padding: int) -> Chain:
+    """Return a chain over the mean embedding of symbols."""
+    return Chain(
+        layers=lambda: [MeanEmbedding(SYMBOLS, width, padding), nn.Linear(width, 5), nn.ReLU()],
+        shape=(4,),
+        symbols=True,
     )
 
 

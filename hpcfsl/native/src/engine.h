@@ -17,10 +17,11 @@
 
 namespace ISA {
 
-enum class Input : int64_t { kFlat, kSequence, kImage, kTokens };
+// A turned sequence is [features][positions] in the samples.
+enum class Input : int64_t { kFlat, kSequence, kImage, kTokens, kTurned };
 enum class Kind : int64_t {
     kLinear, kConvolution, kMaxPooling, kAveragePooling, kRelu, kTanh, kSigmoid, kFlatten, kDropout, kEmbedding, kGru,
-    kNorm, kSharedLinear
+    kNorm, kSharedLinear, kMeanEmbedding
 };
 
 constexpr long kMostLayers = 256;
@@ -127,7 +128,8 @@ class NativeEngine final : public Engine {
         Shape shape{};
         switch (input_) {
             case Input::kFlat: shape = flat(a); break;
-            case Input::kSequence: shape = sequence(a, b); break;
+            case Input::kSequence:
+            case Input::kTurned: shape = sequence(a, b); break;
             case Input::kTokens: shape = {1, a, 1, 1}; break;
             case Input::kImage: shape = image(b, c, a); break;
         }
@@ -171,6 +173,10 @@ class NativeEngine final : public Engine {
             case Kind::kEmbedding: {
                 const long tokens = reader.next(), features = reader.next();
                 return new (std::nothrow) Embedding(in.width, tokens, features, reader.next());
+            }
+            case Kind::kMeanEmbedding: {
+                const long tokens = reader.next(), features = reader.next(), weight_from = reader.next();
+                return new (std::nothrow) MeanEmbedding(in.width, tokens, features, weight_from, reader.next());
             }
             case Kind::kGru: {
                 const long hidden = reader.next(), input = reader.next(), state = reader.next();
@@ -331,7 +337,7 @@ class NativeEngine final : public Engine {
     }
 
     void gather_sample(const float *from, float *to) const {
-        if (input_ != Input::kImage) {
+        if (input_ != Input::kImage && input_ != Input::kTurned) {
             pack_rows(from, in_.pixels(), in_.channels, to, in_.pitch);
             return;
         }

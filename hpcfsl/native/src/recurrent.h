@@ -1,4 +1,4 @@
-// Layers of sequence models: an embedding of tokens and a gated recurrent unit.
+// Layers of sequence models: embeddings of tokens and a gated recurrent unit.
 #pragma once
 
 #include "layer.h"
@@ -38,6 +38,55 @@ class Embedding : public Layer {
 
   private:
     long tokens_, weight_from_;
+};
+
+// The mean of the embeddings of the positions that are no padding; zeros where all are.
+class MeanEmbedding : public Embedding {
+  public:
+    MeanEmbedding(long positions, long tokens, long features, long weight_from, long padding)
+        : Embedding(positions, tokens, features, weight_from), padding_(padding) {
+        out = flat(features);
+    }
+
+    void forward(Client &client) const override {
+        const float *weights = client.weights + weights_at;
+        for (long n = 0; n < client.batch; n++) {
+            float *to = client.arena + out_at + n * out.pitch;
+            std::memset(to, 0, sizeof(float) * out.pitch);
+            each_present(client, n, [&](long token) { add(weights + token * out.pitch, 1.0f, to); });
+            const float share = share_of(client, n);
+            for (long at = 0; at < out.pitch; at += kLanes) store(to + at, load(to + at) * share);
+        }
+    }
+
+    float *backward(Client &client, float *gradient, float *spare) const override {
+        float *gradients = client.gradients + weights_at;
+        for (long n = 0; n < client.batch; n++) {
+            const float share = share_of(client, n);
+            each_present(client, n, [&](long token) { add(gradient + n * out.pitch, share, gradients + token * out.pitch); });
+        }
+        return spare;
+    }
+
+  private:
+    template <typename F>
+    void each_present(const Client &client, long n, F call) const {
+        const int64_t *text = client.tokens + n * in.width;
+        for (long i = 0; i < in.width; i++)
+            if (text[i] != padding_) call(static_cast<long>(text[i]));
+    }
+
+    float share_of(const Client &client, long n) const {
+        long present = 0;
+        each_present(client, n, [&](long) { present++; });
+        return 1.0f / static_cast<float>(present ? present : 1);
+    }
+
+    void add(const float *row, float factor, float *to) const {
+        for (long at = 0; at < out.pitch; at += kLanes) store(to + at, load(to + at) + load(row + at) * factor);
+    }
+
+    long padding_;
 };
 
 // Cho et al. (EMNLP 2014) in the form of cuDNN and torch: the reset gate acts on the hidden state's product.

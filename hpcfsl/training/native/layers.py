@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from hpcfsl.models.dropout import MAX_LAYERS, KeyedDropout
 from hpcfsl.models.layout import Layout
+from hpcfsl.models.pooled import MeanEmbedding
 from hpcfsl.models.recurrent import Gru
+from hpcfsl.models.sequences import LastPosition, MeanPosition
 from hpcfsl.seeding import Purpose
 
 # In the order of `Kind` in engine.h.
@@ -30,6 +32,7 @@ KINDS = (
     "gru",
     "norm",
     "shared-linear",
+    "mean-embedding",
 )
 # Activations work in place on what these gave out: none of them reads its own output in its backward pass.
 _LEAVE_OUTPUT = (
@@ -41,6 +44,7 @@ _LEAVE_OUTPUT = (
     "embedding",
     "norm",
     "shared-linear",
+    "mean-embedding",
 )
 
 _LINE_LAYERS = (nn.Conv1d, nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveAvgPool1d, nn.AdaptiveMaxPool1d)
@@ -61,11 +65,13 @@ class Form:
         kind: Flat features, a sequence [positions, features], an image [channels, height, width], tokens [positions].
         shape: Its sizes in that order.
         line: Whether an image is a line to torch, [channels, length]; its height is 1 here.
+        turned: Whether samples hold a sequence the other way round, [features, positions].
     """
 
     kind: Literal["flat", "sequence", "image", "tokens"]
     shape: tuple[int, ...]
     line: bool = False
+    turned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +231,26 @@ def _embedding(layer: nn.Embedding, form: Form, places: Places, plan: Plan, befo
     return Record(kind="embedding", words=[layer.num_embeddings, layer.embedding_dim, places["weight"]]), after
 
 
+def _mean_embedding(layer: MeanEmbedding, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind == "tokens" and len(form.shape) == 1, layer, form)
+    inner = layer.embedding
+    words = [inner.num_embeddings, inner.embedding_dim, places["embedding.weight"], layer.padding]
+    return Record(kind="mean-embedding", words=words), Form(kind="flat", shape=(inner.embedding_dim,))
+
+
+def _mean_position(layer: MeanPosition, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind == "sequence", layer, form)
+    words = [1, form.shape[0], 1, 1, 0, 0, 1, 1]
+    return Record(kind="average-pooling", words=words), Form(kind="flat", shape=form.shape[1:])
+
+
+def _last_position(layer: LastPosition, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
+    _need(form.kind == "sequence" and layer.axis == 1, layer, form)
+    # The average of a window of one position; padding below zero starts the windows at the last one.
+    words = [1, 1, 1, form.shape[0], 0, 1 - form.shape[0], 1, 1]
+    return Record(kind="average-pooling", words=words), Form(kind="flat", shape=form.shape[1:])
+
+
 def _gru(layer: Gru, form: Form, places: Places, plan: Plan, before: list[Record]) -> Emitted:
     _need(form.kind == "sequence" and form.shape[1] == layer.input_size, layer, form)
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -268,6 +294,9 @@ EMITTERS: dict[type[nn.Module], Emitter] = {
     nn.Dropout: _nothing,  # p = 0: any other was replaced when the model was split
     nn.Identity: _nothing,
     nn.Embedding: _embedding,
+    MeanEmbedding: _mean_embedding,
+    MeanPosition: _mean_position,
+    LastPosition: _last_position,
     Gru: _gru,
     nn.GroupNorm: _group_norm,
     nn.LayerNorm: _layer_norm,

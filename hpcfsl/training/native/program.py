@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from torch import fx, nn
 from hpcfsl.models.dropout import KeyedDropout
 from hpcfsl.models.graphs import UncuttableError, trace
 from hpcfsl.models.link import Link
+from hpcfsl.models.pooled import MeanEmbedding
+from hpcfsl.models.sequences import Steps
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.native import layers
 from hpcfsl.training.native.functions import layer_of_function
@@ -24,6 +27,8 @@ from hpcfsl.training.native.layers import Form, Places, Plan, Record, UnknownLay
 
 TOGETHER = 4
 """Clients that train in step where a wide layer is shared: more would share it better and leave the cache sooner."""
+
+_OF_TOKENS = ("embedding", "mean-embedding")
 
 MOST_LAYERS = 256
 """Layers of a program, as in engine.h."""
@@ -61,7 +66,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     """
     steps = _flatten_first(list(_steps(model)))
     _check_parameters(model, steps)
-    form = _input_form(tuple(model.trial.shape[1:]), steps)
+    form, steps = _input_form(tuple(model.trial.shape[1:]), steps)
     records: list[Record] = []
     server: list[int] = []
     head = form
@@ -85,7 +90,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     return Program(
         words=np.array(words, np.int64),
         layers=tuple(record.kind for record in records),
-        tokens=next((record.words[0] for record in records if record.kind == "embedding"), 0),
+        tokens=next((record.words[0] for record in records if record.kind in _OF_TOKENS), 0),
         classes=form.shape[-1],
         positions=form.shape[0] if form.kind == "sequence" else 1,
     )
@@ -134,18 +139,24 @@ def _line(half: nn.Module, graph: fx.Graph, prefix: str) -> Iterator[tuple[str, 
         last = node
 
 
-def _input_form(shape: tuple[int, ...], steps: list[tuple[str, nn.Module]]) -> Form:
-    """Return what the samples are: the first layer that minds decides."""
-    for _, step in steps:
-        if isinstance(step, nn.Identity):
-            continue
-        if isinstance(step, nn.Embedding):
-            return Form(kind="tokens", shape=shape)
-        if isinstance(step, nn.Flatten) or len(shape) == 1:
-            return Form(kind="flat", shape=(int(np.prod(shape)),))
-        if len(shape) == 2 and isinstance(step, nn.Linear | nn.GRU | nn.LayerNorm):
-            return Form(kind="sequence", shape=shape)
-        break
+def _input_form(shape: tuple[int, ...], steps: list[tuple[str, nn.Module]]) -> tuple[Form, list[tuple[str, nn.Module]]]:
+    """Return what the samples are, which the first layer that minds decides, and the layers that are left."""
+    steps = [(name, step) for name, step in steps if not isinstance(step, nn.Identity)]
+    first = steps[0][1] if steps else None
+    if isinstance(first, Steps) and len(shape) > 1:
+        return Form(kind="sequence", shape=(shape[-1], prod(shape[:-1])), turned=True), steps[1:]
+    if isinstance(first, nn.Flatten) and (first.start_dim, first.end_dim) == (1, 2) and len(shape) == 3:
+        return _input_form((shape[0] * shape[1], shape[2]), steps[1:])
+    return _plain_form(shape, first), steps
+
+
+def _plain_form(shape: tuple[int, ...], first: nn.Module | None) -> Form:
+    if isinstance(first, nn.Embedding | MeanEmbedding):
+        return Form(kind="tokens", shape=shape)
+    if isinstance(first, nn.Flatten) or len(shape) == 1:
+        return Form(kind="flat", shape=(prod(shape),))
+    if len(shape) == 2 and isinstance(first, nn.Linear | nn.GRU | nn.LayerNorm):
+        return Form(kind="sequence", shape=shape)
     if len(shape) not in (2, 3):
         raise UnknownLayerError(f"samples of shape {list(shape)}")
     line = len(shape) == 2
@@ -155,4 +166,5 @@ def _input_form(shape: tuple[int, ...], steps: list[tuple[str, nn.Module]]) -> F
 def _input_words(form: Form, records: list[Record]) -> list[int]:
     sizes = [*form.shape, 0, 0][:3]
     exact = form.kind == "image" and bool(records) and records[0].kind == "convolution"
-    return [("flat", "sequence", "image", "tokens").index(form.kind), *sizes, int(exact)]
+    kind = "turned" if form.turned else form.kind
+    return [("flat", "sequence", "image", "tokens", "turned").index(kind), *sizes, int(exact)]
