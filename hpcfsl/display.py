@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hpcfsl.trace.inspect import summary
+from hpcfsl.trace.progress import NAMES, headline
 
 if TYPE_CHECKING:
     from hpcfsl.simulation import Listener
@@ -79,7 +80,7 @@ def _lines() -> Listener:
 
 def _news(now: Round) -> str:
     row = now.row
-    tested = "" if row["test_accuracy"] != row["test_accuracy"] else f"accuracy {100 * row['test_accuracy']:.1f} % "
+    tested = "".join(f"{text} " for text in headline(row))
     return f"{tested}loss {row['train_loss']:.3f} excluded {row['num_excluded']}/{row['num_participants']}"
 
 
@@ -109,13 +110,22 @@ def print_summary(run: Run) -> None:
 
 
 def _metric_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    final = tree["final"]
-    if final["test_accuracy"] is not None:
+    found, final = tree["metrics"], tree["final"]
+    for name, value in found.get("test", {}).items():
+        best = f" (best {_percent(tree['best_test_accuracy'])})" if name == "accuracy" else ""
+        naive = found.get("naive", {}).get(name)
+        beside = "" if naive is None else f"; naive {_value(name, naive)}"
+        yield f"test {NAMES.get(name, name)}", f"{_value(name, value)}{best}{beside}"
+    if "test" not in found and final["test_accuracy"] is not None:
+        # A trace of format 2.0 has no table of metrics.
         yield "test accuracy", f"{_percent(final['test_accuracy'])} (best {_percent(tree['best_test_accuracy'])})"
         yield "test loss", f"{final['test_loss']:.4f}"
-    if final["client_accuracy_mean"] is not None:
-        low, high = _percent(final["client_accuracy_min"]), _percent(final["client_accuracy_max"])
-        yield "client accuracy", f"mean {_percent(final['client_accuracy_mean'])}, from {low} to {high}"
+    for population, title in (("clients", "client"), ("held-out-clients", "held-out client")):
+        for name in ("accuracy", "mae"):
+            spread = tree["clients"].get(population, {}).get(name)
+            if spread is not None:
+                mean, low, high = (_value(name, spread[part]) for part in ("mean", "min", "max"))
+                yield f"{title} {NAMES.get(name, name)}", f"mean {mean}, from {low} to {high}"
 
 
 def _detection_rows(run: Run, detection: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -165,6 +175,12 @@ def _width() -> int:
     """Return the width of the terminal, which the job scripts pass on as COLUMNS."""
     text = os.environ.get("COLUMNS", "")
     return int(text) if text.isdecimal() and int(text) >= 20 else _WIDTH
+
+
+def _value(name: str, value: float | None) -> str:
+    if value is None:
+        return "undefined"
+    return _percent(value) if name in ("accuracy", "macro-f1", "smashed-error") else f"{value:.4g}"
 
 
 def _percent(value: float) -> str:

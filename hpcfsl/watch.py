@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from hpcfsl.trace.folder import RunFolder
-from hpcfsl.trace.progress import Recent, read_progress
+from hpcfsl.trace.progress import Recent, headline, read_progress
 from hpcfsl.trace.reader import open as open_run
 
 EXIT_CODES = {"finished": 0, "failed": 1, "resumable": 3}
@@ -87,9 +87,7 @@ def _is_over(status: str, *, wait: bool) -> bool:
 
 
 def _news(row: dict[str, Any]) -> list[str]:
-    news = []
-    if row.get("test_accuracy") is not None:
-        news.append(f"accuracy {100 * row['test_accuracy']:.1f} %")
+    news = headline(row)
     if row.get("train_loss") is not None:
         news.append(f"loss {row['train_loss']:.3f}")
     return [*news, f"excluded {row['num_excluded']}/{row['num_participants']}"]

@@ -127,16 +127,22 @@ def _sweep_array(runs: Runs, dry_run: bool, site: str | None, at_once: int | Non
 @click.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--csv", "path", type=FILE, help="Write one line a run to this file.")
-def sweep_table(folder: Path, path: Path | None) -> None:
-    """Print what came out of a sweep: mean and standard deviation over seeds, and runs that are not finished."""
-    from hpcfsl.cluster.results import print_table, problems, read_rows, write_csv
+@click.option("--metric", "metrics", multiple=True, metavar="[POPULATION:]METRIC", help="Show this one; give several.")
+def sweep_table(folder: Path, path: Path | None, metrics: tuple[str, ...]) -> None:
+    """Print what came out of a sweep: mean and standard deviation over seeds, and runs that are not finished.
+
+    `--metric rmse --metric held-out-clients:rmse --metric naive:rmse` chooses columns by the names of the table
+    `metrics` of a trace; a metric without a population is that of the global test set.
+    """
+    from hpcfsl.cluster.results import measures, print_table, problems, read_rows, write_csv
     from hpcfsl.trace.folder import folder_errors
 
-    rows = read_rows(folder)
+    shown = measures(metrics)
+    rows = read_rows(folder, shown)
     if path is not None:
         with folder_errors(path), path.open("w", encoding="utf-8", newline="") as stream:
-            write_csv(rows, stream)
-    print_table(rows)
+            write_csv(rows, stream, shown)
+    print_table(rows, shown)
     for line in problems(rows):
         click.echo(line)
 

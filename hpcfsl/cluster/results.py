@@ -18,12 +18,16 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hpcfsl.cluster.array import LIST, run_path
-from hpcfsl.errors import UserError, one_line
+from hpcfsl.errors import ConfigError, UserError, one_line
+from hpcfsl.settings import suggest
 from hpcfsl.trace.inspect import metrics
 from hpcfsl.trace.reader import open as open_run
+from hpcfsl.trace.schema import METRICS, POPULATIONS
 
-# What the table shows: heading, path in the metrics of a run, whether in percent.
-MEASURES = (
+Measure = tuple[str, tuple[str, ...], bool]
+"""What a column shows: heading, path in the metrics of a run, whether in percent."""
+
+MEASURES: tuple[Measure, ...] = (
     ("test accuracy", ("final", "test_accuracy"), True),
     ("best accuracy", ("best_test_accuracy",), True),
     ("test loss", ("final", "test_loss"), False),
@@ -31,6 +35,7 @@ MEASURES = (
     ("honest excluded", ("detection", "false_positive_rate"), True),
 )
 
+_SHARES = ("accuracy", "macro-f1", "smashed-error")
 _FILE_WIDTH = 240
 
 
@@ -46,7 +51,7 @@ class Row:
         status: `finished`, `resumable`, `running`, `failed`, `missing` (never started) or `broken`.
         reason: Why it is broken.
         rounds: Rounds that are committed.
-        values: One number for each of `MEASURES`; None where it was not measured.
+        values: One number for each measure that was asked for; None where it was not measured.
     """
 
     name: str
@@ -56,18 +61,40 @@ class Row:
     status: str
     reason: str = ""
     rounds: int = 0
-    values: tuple[float | None, ...] = (None,) * len(MEASURES)
+    values: tuple[float | None, ...] = ()
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """Return what became of each run of a sweep.
+def measures(names: Sequence[str]) -> tuple[Measure, ...]:
+    """Return what to show for metrics chosen by name; without any, `MEASURES`.
+
+    Args:
+        names: Each a metric of the table `metrics`, of the global test set, or of another population before a colon:
+            "rmse", "held-out-clients:accuracy".
+
+    Raises:
+        ConfigError: There is no such population or metric.
+    """
+    return tuple(_measure(name) for name in names) or MEASURES
+
+
+def _measure(name: str) -> Measure:
+    population, _, metric = name.rpartition(":")
+    population = population or "test"
+    for part, known in ((population, POPULATIONS), (metric, METRICS)):
+        if part not in known:
+            raise ConfigError("--metric", name, suggest(part, list(known)))
+    return f"{population} {metric}".replace("-", " "), ("metrics", population, metric), metric in _SHARES
+
+
+def read_rows(folder: Path, shown: Sequence[Measure] = MEASURES) -> list[Row]:
+    """Return what became of each run of a sweep, with the values of what is shown.
 
     Raises:
         UserError: It is not a sweep's folder.
     """
     try:
         entries = json.loads((folder / LIST).read_text(encoding="utf-8"))
-        return [_read_row(folder, entry) for entry in entries]
+        return [_read_row(folder, entry, shown) for entry in entries]
     except FileNotFoundError:
         fix = "name the folder that was given to `hpcfsl sweep` as --out"
         raise UserError(one_line(f"{folder}: not the folder of a sweep; {fix}")) from None
@@ -95,23 +122,22 @@ def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
     return list(groups.values())
 
 
-def summaries(rows: Sequence[Row]) -> Iterator[list[str]]:
+def summaries(rows: Sequence[Row], shown: Sequence[Measure] = MEASURES) -> Iterator[list[str]]:
     """Yield the cells of the table: the heading, then a line a combination."""
     keys, cases = varying(rows), any(row.case for row in rows)
-    yield [*(["case"] if cases else []), *keys, "finished", *(heading for heading, _, _ in MEASURES)]
+    yield [*(["case"] if cases else []), *keys, "finished", *(heading for heading, _, _ in shown)]
     for group in group_rows(rows):
         first, done = group[0], [row for row in group if row.status == "finished"]
         cells = [
-            spread([row.values[place] for row in done], percent=percent)
-            for place, (_, _, percent) in enumerate(MEASURES)
+            spread([row.values[place] for row in done], percent=percent) for place, (_, _, percent) in enumerate(shown)
         ]
         named = [*([first.case] if cases else []), *(first.settings.get(key, "-") for key in keys)]
         yield [*named, f"{len(done)} of {len(group)}", *cells]
 
 
-def print_table(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[Row], shown: Sequence[Measure] = MEASURES) -> None:
     """Print the table as wide as the terminal or COLUMNS; into a file, as wide as it is."""
-    headings, *lines = summaries(rows)
+    headings, *lines = summaries(rows, shown)
     table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for cells in lines:
         table.add_row(*cells)
@@ -133,19 +159,19 @@ def spread(values: Sequence[float | None], *, percent: bool) -> str:
     return f"{statistics.fmean(known):.{digits}f}{deviation}{unit}"
 
 
-def write_csv(rows: Sequence[Row], stream: TextIO) -> None:
+def write_csv(rows: Sequence[Row], stream: TextIO, shown: Sequence[Measure] = MEASURES) -> None:
     """Write one line a run, numbers in full, for a spreadsheet or pandas."""
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
-    measures = [heading.replace(" ", "_") for heading, _, _ in MEASURES]
+    headings = [heading.replace(" ", "_") for heading, _, _ in shown]
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["run", "case", *keys, "seed", "status", "rounds", *measures, "reason"])
+    writer.writerow(["run", "case", *keys, "seed", "status", "rounds", *headings, "reason"])
     for row in rows:
         settings = [row.settings.get(key, "") for key in keys]
-        values = ["" if value is None else repr(value) for value in row.values]
+        values = ["" if value is None else repr(value) for value in row.values or (None,) * len(shown)]
         writer.writerow([row.name, row.case, *settings, row.seed, row.status, row.rounds, *values, row.reason])
 
 
-def _read_row(folder: Path, entry: Mapping[str, Any]) -> Row:
+def _read_row(folder: Path, entry: Mapping[str, Any], shown: Sequence[Measure]) -> Row:
     settings = {key: _text(value) for key, value in entry["settings"].items()}
     row = Row(
         name=str(entry["name"]), case=str(entry["case"]), settings=settings, seed=int(entry["seed"]), status="missing"
@@ -156,7 +182,7 @@ def _read_row(folder: Path, entry: Mapping[str, Any]) -> Row:
     try:
         run = open_run(path)
         found = metrics(run)
-        values = tuple(_pick(found, place) for _, place, _ in MEASURES)
+        values = tuple(_pick(found, place) for _, place, _ in shown)
         return replace(row, status=run.status, rounds=run.rounds_done, values=values)
     except UserError as error:
         return replace(row, status="broken", reason=str(error))
@@ -164,7 +190,7 @@ def _read_row(folder: Path, entry: Mapping[str, Any]) -> Row:
 
 def _pick(tree: Any, path: tuple[str, ...]) -> float | None:
     for name in path:
-        tree = tree[name]
+        tree = None if tree is None else tree.get(name)
     return None if tree is None else float(tree)
 
 

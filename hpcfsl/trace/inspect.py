@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from hpcfsl.trace.reader import Run
 from hpcfsl.trace.schema import PHASES, TABLES
 
+CLIENT_METRICS = ("accuracy", "macro_f1", "mae", "rmse", "r2", "loss")
+"""Columns of the table `evaluation` that are metrics."""
 _LAST_EVENTS = 10
 
 
@@ -43,6 +45,8 @@ def summary(run: Run) -> dict[str, Any]:
 def metrics(run: Run) -> dict[str, Any]:
     """Return final metrics, the best test accuracy and the outcome of detection; checks the files that it reads.
 
+    `metrics` has the last value of each metric of each population, `clients` how the metrics of single clients spread.
+
     Raises:
         RunFolderError: One of them is damaged.
     """
@@ -51,6 +55,8 @@ def metrics(run: Run) -> dict[str, Any]:
         {
             "final": _final(rounds),
             "best_test_accuracy": _best(rounds["test_accuracy"]),
+            "metrics": last_metrics(run),
+            "clients": _client_metrics(run),
             "detection": _detection(run),
             "faults": _faults(run),
             "virtual_seconds": float(rounds["virtual_time"][-1]) if len(rounds["virtual_time"]) else None,
@@ -81,13 +87,49 @@ def _final(rounds: dict[str, NDArray[Any]]) -> dict[str, Any]:
     return {"evaluated_round": int(evaluated[-1]) if evaluated.size else None, **final}
 
 
+def last_metrics(run: Run) -> dict[str, dict[str, float]]:
+    """Return the last value of each metric of each population, by their names."""
+    found: dict[str, dict[str, float]] = {}
+    populations, names = (run.labels("metrics", column) for column in ("population", "metric"))
+    rows = run.table("metrics")
+    for population, name, value in zip(rows["population"], rows["metric"], rows["value"], strict=True):
+        found.setdefault(populations[population], {})[names[name]] = float(value)
+    return found
+
+
+def _client_metrics(run: Run) -> dict[str, dict[str, dict[str, float]]]:
+    """Return mean, least, median and largest of each metric over clients, where they were last evaluated.
+
+    One entry for the clients that train and one for those that never do, where some were evaluated.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for rows in run.segments("evaluation", ("round", "held_out", *CLIENT_METRICS)):
+        for code, population in enumerate(("clients", "held-out-clients")):
+            of_these = rows["held_out"] == code
+            last = of_these & (rows["round"] == rows["round"][of_these].max(initial=-1))
+            values = {name: rows[name][last] for name in CLIENT_METRICS}
+            known = {name.replace("_", "-"): each[~np.isnan(each)] for name, each in values.items()}
+            if last.any():
+                found[population] = {name: _spread(each) for name, each in known.items() if each.size}
+    return found
+
+
+def _spread(values: NDArray[Any]) -> dict[str, float]:
+    return {
+        "mean": float(values.mean()),
+        "min": float(values.min()),
+        "median": float(np.median(values)),
+        "max": float(values.max()),
+    }
+
+
 def _best(accuracy: NDArray[Any]) -> float | None:
     known = accuracy[~np.isnan(accuracy)]
     return float(known.max()) if known.size else None
 
 
 def _detection(run: Run) -> dict[str, Any]:
-    """Count uploads that arrived by truth and outcome; `excluded` includes updates not finite, or of clients screened out."""
+    """Count uploads that arrived by truth and outcome; `excluded` includes non-finite and screened-out ones."""
     excluded, attackers = np.zeros(2, np.int64), np.zeros(2, np.int64)
     flags = run.labels("participation", "status")
     out = [flags.index(name) for name in ("excluded", "non-finite", "screened") if name in flags]

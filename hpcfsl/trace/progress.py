@@ -7,12 +7,17 @@ that were run again. Only its end is read, however long the run is.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpcfsl.trace.folder import RunFolder, folder_errors
 
 _TAIL_BYTES = 65_536
+
+NAMES = {"macro-f1": "macro-F1", "mae": "MAE", "rmse": "RMSE", "r2": "R2"}
+"""Metrics as people write them, where that is not their name in the trace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,26 @@ def read_progress(folder: RunFolder) -> Recent:
             rounds = {number: row for number, row in rounds.items() if number < entry["round"]}
             rounds[entry["round"]] = entry
     return Recent(rounds=tuple(rounds.values()), failure=failure)
+
+
+def headline(row: Mapping[str, Any]) -> list[str]:
+    """Return the metrics of a round that tell most about its kind of task, in words; none where it was not tested.
+
+    Args:
+        row: Columns of the table `rounds`, and metrics of the global test set as `test_<metric>`.
+    """
+    known = {name: row.get(f"test_{name}") for name in ("accuracy", "perplexity", "mae", "rmse")}
+    texts = {
+        "accuracy": "accuracy {:.1%}",
+        "perplexity": "perplexity {:.4g}",
+        "mae": "MAE {:.4g}",
+        "rmse": "RMSE {:.4g}",
+    }
+    return [texts[name].format(value).replace("%", " %") for name, value in known.items() if _is_number(value)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isnan(value)
 
 
 def _entries(folder: RunFolder) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.errors import RunFolderError, one_line
 from hpcfsl.trace.checkpoint import Header, list_checkpoints, read_header, read_weights
+from hpcfsl.trace.column import Column
 from hpcfsl.trace.files import CommittedFile, verify_file
 from hpcfsl.trace.folder import RunFolder, Status, folder_errors
 from hpcfsl.trace.hdf5 import reading
@@ -136,12 +137,24 @@ class Run:
         return np.concatenate([part[name] for part in parts])
 
     def segments(self, table: str, names: tuple[str, ...] | None = None) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield a table segment by segment, in order of rounds; only the columns `names` where given."""
-        wanted = names or tuple(column.name for column in TABLES[table])
+        """Yield a table segment by segment, in order of rounds; only the columns `names` where given.
+
+        What an older minor version did not record has missing values, NaN or else 0 (codes: the first one).
+        """
+        wanted = [column for column in TABLES[table] if names is None or column.name in names]
         for file in self._files("trace/"):
             with self._open(file) as opened:
-                part = {name: opened[table][name][()] for name in wanted}
+                found = opened.get(table, {})
+                rows = max((len(values) for values in found.values()), default=0)
+                part = {
+                    column.name: found[column.name][()] if column.name in found else self._absent(column, rows)
+                    for column in wanted
+                }
             yield part
+
+    def _absent(self, column: Column, rows: int) -> NDArray[Any]:
+        shape = column.shape(rows, len(self.component_names))
+        return np.full(shape, 0 if column.missing is None else column.missing, column.numpy)
 
     def frame(self, name: str) -> pandas.DataFrame:
         """Return a table as a flat pandas frame: `components` and `sketch` spread over columns, text decoded."""

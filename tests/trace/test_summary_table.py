@@ -148,7 +148,7 @@ def test_csv_without_rows_is_its_header(tmp_path: Path) -> None:
     folder.config.write_text("")
     stream = io.StringIO(newline="")
     write_csv(reader.open(tmp_path), "clients", stream)
-    assert stream.getvalue() == "client,first_round,owner,attacker,device_class,num_train,num_test,held_out\n"
+    assert stream.getvalue() == "client,first_round,owner,attacker,cut,device_class,num_train,num_test,held_out\n"
 
 
 def test_csv_of_an_unknown_table(run: reader.Run) -> None:
