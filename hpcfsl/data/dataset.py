@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from hpcfsl.errors import DataError
 
+_PIECE_NUMBERS = 1 << 19
+
 
 def count_classes(largest: int, target_shape: tuple[int, ...], vocabulary: int) -> int:
     """Return how many classes data have whose largest one is `largest`.
@@ -158,9 +160,13 @@ class Dataset:
     def _check_finite(self, what: str, inputs: NDArray[Any]) -> None:
         if inputs.dtype.kind != "f":
             return
-        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
-        if not finite.all():
-            raise self._error(f"row {np.argmin(finite)} of {what} has a value that is not finite; remove it")
+        piece = max(1, _PIECE_NUMBERS // max(inputs[0].size, 1))  # at once would take a byte for each number
+        for start in range(0, len(inputs), piece):
+            rows = inputs[start : start + piece]
+            finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                raise self._error(f"row {row} of {what} has a value that is not finite; remove it")
 
     def _check_owners(self) -> None:
         if self.owners is None:

@@ -43,12 +43,12 @@ def read_idx(path: Path) -> NDArray[Any]:
 
 
 def _read_array(stream: BufferedIOBase, path: Path) -> NDArray[Any]:
-    zeros, code, num_axes = struct.unpack(">HBB", _read_exactly(stream, 4, path))
+    zeros, code, num_axes = struct.unpack(">HBB", _read_exactly(stream, 4, path).data)
     if zeros or code not in _TYPES or not 1 <= num_axes <= _MAX_AXES:
         raise DataError(
             f"file {path}: starts with {zeros:04x}{code:02x}{num_axes:02x}, so it is no IDX file; replace it"
         )
-    shape = struct.unpack(f">{num_axes}I", _read_exactly(stream, 4 * num_axes, path))
+    shape = struct.unpack(f">{num_axes}I", _read_exactly(stream, 4 * num_axes, path).data)
     stored = np.dtype(_TYPES[code])
     num_bytes = math.prod(shape) * stored.itemsize
     if num_bytes == 0:
@@ -57,15 +57,20 @@ def _read_array(stream: BufferedIOBase, path: Path) -> NDArray[Any]:
     content = _read_exactly(stream, num_bytes, path)
     if stream.read(1):
         raise DataError(f"file {path}: longer than the shape {shape} in its header; get the file again")
-    return np.frombuffer(content, stored).reshape(shape).astype(stored.newbyteorder("="), copy=False)
+    array = content.view(stored)
+    # Swapped in place: a copy would take the memory a second time.
+    return (
+        (array.byteswap(inplace=True) if not stored.isnative else array).view(stored.newbyteorder("=")).reshape(shape)
+    )
 
 
-def _read_exactly(stream: BufferedIOBase, num_bytes: int, path: Path) -> bytearray:
-    content = bytearray()
-    while len(content) < num_bytes and (piece := stream.read(min(num_bytes - len(content), _PIECE_BYTES))):
-        content += piece
-    if len(content) < num_bytes:
+def _read_exactly(stream: BufferedIOBase, num_bytes: int, path: Path) -> NDArray[np.uint8]:
+    content = np.zeros(num_bytes, np.uint8)  # the system gives a page of it when the first byte of the page arrives
+    place = 0
+    while place < num_bytes and (count := stream.readinto(content.data[place : place + _PIECE_BYTES])):
+        place += count
+    if place < num_bytes:
         raise DataError(
-            f"file {path}: ends after {len(content)} of {num_bytes} bytes that its header promises; get the file again"
+            f"file {path}: ends after {place} of {num_bytes} bytes that its header promises; get the file again"
         )
     return content
