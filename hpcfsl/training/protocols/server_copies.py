@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.protocols.protocol import Protocol
-from hpcfsl.training.protocols.wire import LABEL_BYTES, WireBytes
+from hpcfsl.training.protocols.wire import WireBytes, label_bytes
 
 
 class ServerCopies(Protocol):
@@ -23,7 +21,7 @@ class ServerCopies(Protocol):
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Count smashed data, gradients and labels of every sample and epoch, and what is averaged, up and down."""
         passes = samples * epochs
-        labels = passes * (LABEL_BYTES * prod(model.target_shape))
+        labels = passes * label_bytes(model)
         none = np.zeros(len(samples), np.int64)
         averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
         return WireBytes(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hpcfsl.models.split import SplitModel
 from hpcfsl.training.protocols.protocol import Protocol
-from hpcfsl.training.protocols.wire import FLOAT_BYTES, LABEL_BYTES, WireBytes
+from hpcfsl.training.protocols.wire import FLOAT_BYTES, WireBytes, label_bytes
 
 
 class SharedServer(Protocol):
@@ -42,7 +42,7 @@ class SharedServer(Protocol):
         """
         passes, none = samples * epochs, np.zeros(len(samples), np.int64)
         sent = passes + samples if self.undo == "screen" else passes
-        label = LABEL_BYTES * prod(model.target_shape) if self.labels_at_server else 0
+        label = label_bytes(model) if self.labels_at_server else 0
         returned = FLOAT_BYTES * prod(model.returned_shape)
         averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
         return WireBytes(

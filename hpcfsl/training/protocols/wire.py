@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.models.split import SplitModel
+
 FLOAT_BYTES = 4
 LABEL_BYTES = 8
+"""Bytes of a class; a number that is to be predicted has `FLOAT_BYTES`."""
+
+
+def label_bytes(model: SplitModel) -> int:
+    """Return the bytes of what is true about one sample: classes, or numbers."""
+    return prod(model.target_shape) * (FLOAT_BYTES if model.predicts == "numbers" else LABEL_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)
