@@ -56,6 +56,14 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "threat": FLIP,
         "evaluation": EVALUATION,
     },
+    "kept": {
+        "run": {"client_state_mib": 0.01},
+        "protocol": {"name": "splitfed-v3"},
+        "training": {"batch_size": 8, "local_epochs": 2, "drift": "scaffold"},
+        "participation": {"rule": "number", "clients": 9},
+        "threat": FLIP,
+        "evaluation": EVALUATION,
+    },
     # Two groups leave most of the ranks without one; twelve give each rank several.
     "few_groups": {"groups": {"number": 2}, "participation": {"rule": "number", "clients": 7}},
     "many_groups": {

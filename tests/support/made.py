@@ -17,10 +17,9 @@ from hpcfsl.defense.scoring.score import score_group
 from hpcfsl.fates import Fates
 from hpcfsl.group import GroupStatus, ScoredGroup, SummedGroup, exclude_and_sum
 from hpcfsl.models.layout import Layout
-from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.parallel.communicator import Communicator, SerialCommunicator
 from hpcfsl.privacy.perturbation import row_norms
-from hpcfsl.state import State
+from hpcfsl.state import State, initial_state
 from hpcfsl.trace.fingerprint import Fingerprints
 from hpcfsl.training.protocols import WireBytes
 from hpcfsl.training.updates import FirstUpdates
@@ -177,8 +176,7 @@ def small_world(config: Config, communicator: Communicator | None = None, **repl
 
 
 def first_state(world: World) -> State:
-    weights = world.model.initial_weights(world.config.run.seed)
-    return State(weights=weights, last_update=torch.zeros(len(weights)), clients=ClientTable(), score_pool=())
+    return initial_state(world)
 
 
 def as_bits(values: np.ndarray | torch.Tensor) -> bytes:
