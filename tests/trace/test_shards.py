@@ -12,7 +12,7 @@ from hpcfsl.errors import RunFolderError
 from hpcfsl.trace import reader
 from hpcfsl.trace.checkpoint import discard_uncommitted, latest_checkpoint
 from hpcfsl.trace.folder import RunFolder
-from hpcfsl.trace.shards import list_shards, ranks_of_shards, read_shards, round_of_shard
+from hpcfsl.trace.shards import list_shards, ranks_of_shards, read_shards, read_vectors, round_of_shard
 
 
 def commit_three_times(maker: Any, path: Path, ranks: int) -> None:
@@ -70,6 +70,34 @@ def test_some_ranks_shards_come_back_in_order(maker: Any, tmp_path: Path) -> Non
     assert found["clients"].tolist() == [10, 30, 31, 32]
     np.testing.assert_array_equal(found["credit"], found["clients"] + 0.6)
     assert read_shards(RunFolder(tmp_path), loaded.header.files, [0]) == {}
+
+
+def test_vectors_are_files_of_their_own_that_live_as_long(maker: Any, tmp_path: Path) -> None:
+    def body(communicator: ThreadCommunicator) -> None:
+        writer = maker.writer(tmp_path, communicator)
+        clients = np.arange(5, dtype=np.int64) * 3 + communicator.rank
+        for end in (2, 4, 6):
+            for round in (end - 2, end - 1):
+                writer.add_round(maker.record(round))
+            rows = np.stack([clients + end / 10, -clients], axis=1).astype(np.float32)
+            lots = [(clients[:3], rows[:3]), (clients[3:], rows[3:])] if communicator.rank else []
+            numbers = {"clients": clients, "credit": clients + end / 10}
+            writer.commit(maker.checkpoint(end - 2, end), numbers, {"variate": iter(lots), "personal": iter(lots[:1])})
+
+    on_ranks(3, body)
+    folder = RunFolder(tmp_path)
+    loaded = latest_checkpoint(folder)
+    assert loaded is not None
+    stems = [f"clients_{round:06d}_rank_{rank:04d}_of_0003" for round in (4, 6) for rank in (0, 1, 2)]
+    ends = (".h5", "_personal_0000.h5", "_variate_0000.h5", "_variate_0001.h5")
+    assert names(tmp_path) == [stem + end for stem in stems for end in (ends if "rank_0000" not in stem else ends[:1])]
+    found = list(read_vectors(folder, loaded.header.files, "variate", [0, 2]))
+    assert [clients.tolist() for clients, _ in found] == [[2, 5, 8], [11, 14]]
+    assert found[1][1].tolist() == [[np.float32(11.6), -11], [np.float32(14.6), -14]]
+    assert list(read_vectors(folder, loaded.header.files, "moments", [0, 1, 2])) == []
+    assert read_shards(folder, loaded.header.files, [1])["clients"].tolist() == [1, 4, 7, 10, 13]
+    assert ranks_of_shards(loaded.header.files) == 3
+    assert discard_uncommitted(folder, loaded) == []
 
 
 def test_a_damaged_shard_costs_its_checkpoint_alone(maker: Any, tmp_path: Path) -> None:
