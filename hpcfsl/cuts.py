@@ -1,4 +1,4 @@
-"""Where the model of each client is cut, and what follows from it: bytes on the wire and operations of each half.
+"""The model of a configuration, where it is cut for each client, and what follows: bytes, operations of each half.
 
 Layer 4. Clients may be cut at different layers only where the arithmetic is the same at every cut, so one model, cut at
 `model.cut`, trains everybody; the other cuts are only counted.
@@ -7,16 +7,20 @@ Layer 4. Clients may be cut at different layers only where the arithmetic is the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hpcfsl.clock import Clock
 from hpcfsl.config import Config
+from hpcfsl.data.feed import Feed
 from hpcfsl.errors import ConfigError
+from hpcfsl.models import Model, Samples
 from hpcfsl.models.operations import HalfOperations
-from hpcfsl.models.split import SplitModel
+from hpcfsl.models.split import SplitModel, split
+from hpcfsl.provenance import memory_bytes
 from hpcfsl.settings import suggest
 from hpcfsl.training.protocols import WireBytes
 
@@ -74,6 +78,68 @@ class ClientCuts:
             np.array([getattr(each, half) for each in self.operations], np.int64) for half in ("client", "server")
         )
         return client[places], server[places]
+
+
+def samples_of(feed: Feed) -> Samples:
+    """Return what a model of this data is built for."""
+    return Samples(
+        shape=feed.sample_shape,
+        num_outputs=feed.num_outputs,
+        vocabulary=feed.dataset.vocabulary,
+        target_shape=feed.target_shape,
+        predicts="numbers" if feed.dataset.has_numbers else "classes",
+    )
+
+
+def build_module(settings: Model, samples: Samples) -> torch.nn.Module:
+    """Return the module of a model.
+
+    Raises:
+        ConfigError: The model cannot take such samples, or has more parameters than the machine has memory.
+    """
+    with torch.device("meta"):  # counts parameters without making them
+        size = 4 * sum(parameter.numel() for parameter in settings.make(samples).parameters())
+    memory = memory_bytes()
+    if size > memory:
+        fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
+        raise ConfigError("model.name", settings.model_dump()["name"], fix)
+    return settings.make(samples)
+
+
+def make_model(config: Config, samples: Samples, module: torch.nn.Module, *, cut: str = "") -> SplitModel:
+    """Return the model of a configuration in its parts, with the link between them.
+
+    Args:
+        config: All settings.
+        samples: What the model is for.
+        module: The whole model.
+        cut: Where it is cut, in the place of what the configuration says.
+
+    Raises:
+        ConfigError: It cannot be cut there.
+    """
+    model = split(
+        module,
+        cut or (config.model.cut if config.protocol.cuts else "none"),
+        samples.shape,
+        "protocol.device_cuts.cut" if cut else "model.cut",
+        target_shape=samples.target_shape,
+        vocabulary=samples.vocabulary,
+        predicts=samples.predicts,
+        tail=config.protocol.second_cut,
+    )
+    return replace(model, link=config.compression.link()) if config.compression.is_on else model
+
+
+def client_bytes(config: Config, model: SplitModel, samples: NDArray[np.int64]) -> WireBytes:
+    """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].
+
+    SCAFFOLD's c - c_i goes down with the model; the aggregator derives c_i from the upload: nothing more goes up.
+    """
+    wire = config.protocol.wire_bytes(model, samples, config.training.local_epochs)
+    if config.training.drift == "none":
+        return wire
+    return replace(wire, model_down=wire.model_down + config.protocol.averaged_bytes(model))
 
 
 def make_cuts(
