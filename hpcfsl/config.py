@@ -284,6 +284,9 @@ def _parse_section(name: str, table: Any, defaults: Mapping[str, Any]) -> Settin
         raise ConfigError(name, table, "must be a table of settings")
     if not isinstance(section, Registry):
         return parse(section, {**defaults, **table}, name)
+    if defaults and section.key not in defaults:  # for whichever choice has such settings
+        known = section.get(table.get(section.key, section.default)).model_fields
+        return _parse_section(name, {**{key: value for key, value in defaults.items() if key in known}, **table}, {})
     # A preset's further settings belong to the preset's rule; with another rule they mean nothing.
     same = table.get(section.key, defaults.get(section.key)) == defaults.get(section.key)
     result: Settings = section.parse({**(defaults if same else {}), **table})
@@ -347,6 +350,7 @@ def _check_together(config: Config) -> None:
     if evaluation.clients and not evaluation.clients_every:
         raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
     _check_drift(config)
+    _check_undo(config)
     _check_screening(config)
     _check_halves(config)
     _check_faults(config.faults, config.clock)
@@ -390,6 +394,14 @@ def _check_drift(config: Config) -> None:
     if drift != "none" and protocol.shares_server:
         fix = f"protocol {protocol.name!r} shares its server half, which no client moves alone; use 'none'"
         raise ConfigError("training.drift", drift, fix)
+
+
+def _check_undo(config: Config) -> None:
+    """Refuse a defence that leaves a shared server half as attackers have trained it, and one that nobody asked for."""
+    protocol, preset = config.protocol, config.run.preset
+    if protocol.shares_server and protocol.undoes == "none" and preset == "hardened":
+        fix = "leaves the shared server half as attackers trained it: use 'replay' or 'screen', or another run.preset"
+        raise ConfigError("protocol.undo", "none", fix)
 
 
 def _check_screening(config: Config) -> None:

@@ -5,8 +5,10 @@ things that happen at once are settled: a client that drops out is gone, whateve
 the deadline is late, whatever its upload holds; what arrives in time may be corrupt.
 
 A lost client is not trained at all. Nothing that its training would give is seen by anybody: each client has its own
-copy of the server half, groups score and sum what arrives, and what the client sent and how long it took follow from
-counts.
+copy of the server half, or the server discards what the client did to a half that is shared, its session; groups score
+and sum what arrives, and what the client sent and how long it took follow from counts.
+
+Where clients train in turn, each waits for those before it.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from hpcfsl.faults import DROPPED, LOST, Fault
 from hpcfsl.faults.leaving import bytes_until, samples_passed, steps_done
 from hpcfsl.training.batches import num_steps
 from hpcfsl.training.protocols import WireBytes
+from hpcfsl.training.shared.trainer import turn_order
 from hpcfsl.world import World
 
 
@@ -111,4 +114,8 @@ def _work(
         wire=wire,
     )
     seconds = world.config.clock.client_seconds(work, seed=seed, round=round)
-    return steps, wire, np.where(faults == Fault.DROPPED_BEFORE, 0.0, seconds)
+    seconds = np.where(faults == Fault.DROPPED_BEFORE, 0.0, seconds)
+    if world.config.protocol.in_turn:
+        order = turn_order(clients, seed=seed, round=round)
+        seconds[order] = np.cumsum(seconds[order])
+    return steps, wire, seconds

@@ -22,7 +22,9 @@ from hpcfsl.parallel.clients import ClientTable
 from hpcfsl.privacy.perturbation import clip_in_place, row_norms
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.fingerprint import Fingerprints, fingerprint
+from hpcfsl.training.shared import Session
 from hpcfsl.training.updates import FirstUpdates
+from hpcfsl.undo import server_displacement
 from hpcfsl.uploads import Uploads, send_uploads, train_clients
 from hpcfsl.world import World
 
@@ -52,6 +54,7 @@ class ScoredGroup:
         weights: Aggregation weights before this round, float64 [clients].
         first_rounds: Round in which each client of `fates` was first seen, NaN where this is the first, float64.
         fingerprints: Hashes and sketches of the uploads, for the trace.
+        session: What the server half went through that the clients share; None where they do not.
     """
 
     group: int
@@ -66,6 +69,7 @@ class ScoredGroup:
     weights: NDArray[np.float64]
     first_rounds: NDArray[np.float64]
     fingerprints: Fingerprints
+    session: Session | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,21 +123,47 @@ def train_and_score(
     watch = watch or Stopwatch()
     fates = decide_fates(world, members, round)
     with watch.phase("train"):
-        first = train_clients(world, start, fates, round, keeping)
+        first, session = train_clients(world, start, fates, round, keeping)
         sent = send_uploads(world, first, fates, round)
     with watch.phase("score"):
-        return _score(world, clients, group, fates, first, sent)
+        return replace(_score(world, clients, group, fates, first, sent), session=session)
 
 
-def exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None) -> SummedGroup:
+def exclude_and_sum(
+    world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None, watch: Stopwatch | None = None
+) -> SummedGroup:
     """Return one group after exclusion, weighting and the weighted sum (steps 4 to 7).
 
     Args:
         world: The run.
         scored: The group.
         pool: The credit scores that the threshold rule sees; None for the group's own.
+        watch: Times scoring, and the undoing of a shared server half.
     """
+    watch = watch or Stopwatch()
+    with watch.phase("score"):
+        summed = _exclude_and_sum(world, scored, pool)
+    if scored.session is None or summed.update is None:
+        return summed
+    with watch.phase("undo"):
+        return _settle_server(world, summed, scored.session)
+
+
+def _settle_server(world: World, summed: SummedGroup, session: Session) -> SummedGroup:
+    """Return a group whose update has the displacement of its shared server half in its place."""
+    assert summed.target is not None
+    assert summed.update is not None
+    moved, samples = server_displacement(world, session, summed.exclusion.kept, summed.target)
+    world.model.layout.server_half(summed.update).copy_(moved)
+    if not _is_finite(summed.update):
+        return replace(summed, update=None, status=GroupStatus.WITHHELD, replayed=samples)
+    return replace(summed, replayed=samples)
+
+
+def _exclude_and_sum(world: World, scored: ScoredGroup, pool: NDArray[np.float64] | None) -> SummedGroup:
     exclusion = exclude(world.config.threshold, scored.scores.credit, pool)
+    if scored.session is not None:
+        exclusion = replace(exclusion, kept=exclusion.kept & scored.session.used)
     kept = exclusion.kept
     influence = _influence(world, scored, kept)
     if not kept.any():
@@ -169,8 +199,7 @@ def _score(
     world: World, clients: ClientTable, group: int, fates: Fates, first: FirstUpdates, sent: Uploads
 ) -> ScoredGroup:
     config, members, uploads = world.config, first.clients, sent.updates
-    bound = config.perturbation.bound(world.personal.rest_size)
-    lengths = sent.norms if bound is None else clip_in_place(uploads, sent.norms, bound)
+    lengths = _clip(world, uploads, sent.norms)
     remembered = clients.look_up("credit", members)
     weights = clients.look_up("weight", members)
     return ScoredGroup(
@@ -188,6 +217,20 @@ def _score(
         first_rounds=clients.look_up("first_round", fates.clients),
         fingerprints=fingerprint(uploads.cpu().numpy(), world.config.run.seed),
     )
+
+
+def _clip(world: World, uploads: torch.Tensor, norms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Clip what clients sent, in place, where the aggregator does; return the norms that all rows then have."""
+    unsent = world.unsent
+    bound = world.config.perturbation.bound(unsent.rest_size)
+    if bound is None:
+        return norms
+    if not (world.config.protocol.shares_server and len(uploads)):
+        return clip_in_place(uploads, norms, bound)
+    sent = unsent.take_rest(uploads)
+    clip_in_place(sent, row_norms(sent).cpu().numpy(), bound)
+    unsent.put_rest(uploads, sent)
+    return row_norms(uploads).cpu().numpy()
 
 
 def _influence(world: World, scored: ScoredGroup, kept: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -41,5 +41,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "weights": {"reading": "model"},
         "group_operation": {"rule": "weighted-sum"},
         "global_aggregation": {"rule": "weighted", "masses": "survivors"},
+        "protocol": {"undo": "none"},
     },
 }

@@ -97,7 +97,7 @@ def arrived_columns(group: SummedGroup) -> Rows:
         "weight_before": _spread(kept, target.before if target else None),
         "weight": _spread(kept, target.weight if target else None),
         "coefficient": _spread(kept, target.factors if target else None, absent=0.0),
-        "status": _statuses(scored.scores.credit, kept, withheld),
+        "status": _statuses(group, withheld),
         "loss_first": scored.first.loss_first,
         "loss_last": scored.first.loss_last,
         "norm": scored.true_norms,
@@ -290,8 +290,11 @@ def _spread(kept: NDArray[np.bool_], values: NDArray[np.float64] | None, absent:
     return spread
 
 
-def _statuses(credit: NDArray[np.float64], kept: NDArray[np.bool_], withheld: bool) -> NDArray[np.int8]:
-    status = np.where(kept, WITHHELD if withheld else KEPT, EXCLUDED)
+def _statuses(group: SummedGroup, withheld: bool) -> NDArray[np.int8]:
+    credit, session = group.scored.scores.credit, group.scored.session
+    status = np.where(group.exclusion.kept, WITHHELD if withheld else KEPT, EXCLUDED)
+    if session is not None:
+        status[~session.used] = SCREENED
     return np.where(np.isfinite(credit), status, NON_FINITE).astype(np.int8)
 
 

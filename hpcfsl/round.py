@@ -170,8 +170,8 @@ def _exclude_and_sum(
     def finish(group: ScoredGroup) -> SummedGroup:
         seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
         with watch.in_group(group.group):
+            done = exclude_and_sum(world, group, seen, watch)
             with watch.phase("score"):
-                done = exclude_and_sum(world, group, seen)
                 _settle(keeping, done)
             if sink is not None:
                 sink(done)
@@ -215,7 +215,9 @@ def _release(held: list[HeldGroup], watch: Stopwatch, holding: Holding) -> Itera
 
 def _without_uploads(summed: SummedGroup) -> SummedGroup:
     none = summed.scored.uploads.new_zeros(0)
-    return replace(summed, scored=replace(summed.scored, uploads=none))
+    session = summed.scored.session
+    forgotten = None if session is None else session.forget()
+    return replace(summed, scored=replace(summed.scored, uploads=none, session=forgotten))
 
 
 def _gather_masses(world: World, groups: tuple[SummedGroup, ...], planned: int) -> GroupMasses:

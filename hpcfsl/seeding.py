@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     POLLUTION = 16
     SMASHED = 17
     HELD_OUT_CLIENTS = 18
+    TURNS = 19
 
 
 def philox(counter: tuple[Any, Any, Any, Any], key: tuple[int, int]) -> tuple[Any, Any, Any, Any]:

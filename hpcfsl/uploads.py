@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpcfsl.defense.screening import FirstPass, screen
 from hpcfsl.fates import Fates
 from hpcfsl.faults.corruption import corrupt_in_place
 from hpcfsl.keeping import Keeping
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.threats import OwnData, View
 from hpcfsl.training.executors import train_group
+from hpcfsl.training.shared import Conditions, Session, SharedTrainer
 from hpcfsl.training.updates import FirstUpdates, LocalData, no_updates
 from hpcfsl.world import World
 
@@ -41,36 +43,42 @@ class Uploads:
 
 def train_clients(
     world: World, start: torch.Tensor, fates: Fates, round: int, keeping: Keeping | None = None
-) -> FirstUpdates:
+) -> tuple[FirstUpdates, Session | None]:
     """Train the clients whose upload will arrive; nobody sees what the others would have made.
 
-    What stays with the clients is kept, and is no part of the updates: zeros stand in its places.
+    What stays with the clients is kept, and is no part of the updates: zeros stand in its places. Where the clients
+    share their server half, its session comes too.
     """
     arrived = fates.arrived
     if not arrived.any():
-        return no_updates(world.model.layout.size)
+        return no_updates(world.model.layout.size), None
     data = _local_data(world, fates.clients[arrived], fates.attackers[arrived], round)
     if keeping is not None:
         start, data = keeping.prepare(start, data)
-    first = train_group(
-        world.executor, start, data, chunk=world.executor.chunk_clients, seed=world.config.run.seed, round=round
-    )
+    executor, seed, session = world.executor, world.config.run.seed, None
+    if isinstance(executor, SharedTrainer):
+        conditions = _conditions(world, fates.attackers[arrived], round)
+        first, session = executor.train(start, data, seed=seed, round=round, conditions=conditions)
+    else:
+        first = train_group(executor, start, data, chunk=executor.chunk_clients, seed=seed, round=round)
     if keeping is not None:
         keeping.take_back(first, start)
-    return first
+    return first, session
 
 
 def send_uploads(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
     """Turn updates into uploads, in place: honest clients perturb, attackers forge and do not, faults corrupt.
 
-    Nobody does anything to what stays with clients, because it is not sent.
+    Nobody does anything to what stays with clients, or to what the server itself knows of a half that they share,
+    because it is not sent.
     """
-    personal, updates = world.personal, first.updates
-    if not personal.size:
+    unsent, updates = world.unsent, first.updates
+    if not unsent.size or not len(updates):
         return _send(world, first, fates, round)
-    sent = _send(world, replace(first, updates=personal.take_rest(updates)), fates, round)
-    personal.put_rest(updates, sent.updates)
-    return replace(sent, updates=updates)
+    true_norms = row_norms(updates).cpu().numpy()
+    sent = _send(world, replace(first, updates=unsent.take_rest(updates)), fates, round)
+    unsent.put_rest(updates, sent.updates)
+    return replace(sent, updates=updates, true_norms=true_norms, norms=row_norms(updates).cpu().numpy())
 
 
 def _send(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
@@ -97,6 +105,26 @@ def _send(world: World, first: FirstUpdates, fates: Fates, round: int) -> Upload
         norms = norms.copy()
         norms[broken] = row_norms(updates[torch.from_numpy(broken)]).cpu().numpy()
     return Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
+
+
+def _conditions(world: World, attackers: NDArray[np.bool_], round: int) -> Conditions:
+    """Return who lies about smashed data in a round, and who judges them."""
+    config, seed = world.config, world.config.run.seed
+
+    def poison(client: int, step: int, smashed: torch.Tensor) -> torch.Tensor:
+        clients = np.array([client], np.int64)
+        return config.threat.poison_smashed(smashed[None], seed=seed, round=round, clients=clients, step=step)[0]
+
+    def judge(smashed: torch.Tensor, counts: NDArray[np.int64], labels: torch.Tensor | None) -> NDArray[np.bool_]:
+        return screen(config.screening, FirstPass(smashed=smashed, counts=counts, labels=labels)).used
+
+    undo = config.protocol.undoes
+    return Conditions(
+        liars=attackers if config.threat.poisons_smashed else None,
+        poison=poison,
+        screen=judge if undo == "screen" else None,
+        records=undo == "replay",
+    )
 
 
 def _local_data(world: World, members: NDArray[np.int64], attackers: NDArray[np.bool_], round: int) -> LocalData:

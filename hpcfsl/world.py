@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -17,24 +17,23 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.config import Config, result_settings
-from hpcfsl.cuts import ClientCuts, make_cuts
+from hpcfsl.cuts import ClientCuts, build_module, client_bytes, make_cuts, make_model, samples_of
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.feed import Feed
 from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
-from hpcfsl.models import Model, Samples
 from hpcfsl.models.operations import HalfOperations, count_halves
 from hpcfsl.models.part import Part
-from hpcfsl.models.split import SplitModel, split
+from hpcfsl.models.split import SplitModel
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
-from hpcfsl.provenance import memory_bytes
 from hpcfsl.training.executors import Executor, make_executor
 from hpcfsl.training.poisoned import PoisonedExecutor
 from hpcfsl.training.protocols import WireBytes
 from hpcfsl.training.settings import LossName
+from hpcfsl.training.shared import SharedTrainer, make_shared
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ class World:
     population: Population
     feed: Feed
     model: SplitModel
-    executor: Executor
+    executor: Executor | SharedTrainer
     communicator: Communicator
     device: torch.device
     attackers: NDArray[np.int64]
@@ -79,19 +78,20 @@ class World:
         """The parameters that stay with their client across rounds; of size 0 for most protocols."""
         return Part(self.model.layout, self.config.protocol.personal_names(self.model.layout))
 
+    @cached_property
+    def unsent(self) -> Part:
+        """The parameters of which no client uploads an update: personal ones, and a server half that many share."""
+        names = self.model.layout.names if self.config.protocol.shares_server else ()
+        return Part(self.model.layout, (*self.personal.names, *(name for name in names if name.startswith("server."))))
+
     def wire_bytes(self, samples: NDArray[np.int64], clients: NDArray[np.int64] | None = None) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].
 
         `clients` are their ids, where their own cuts matter; without, all are cut at `model.cut`.
-        SCAFFOLD's c - c_i goes down with the model; the aggregator derives c_i from the upload: nothing more goes up.
         """
-        protocol, training = self.config.protocol, self.config.training
 
         def count(model: SplitModel) -> WireBytes:
-            wire = protocol.wire_bytes(model, samples, training.local_epochs)
-            if training.drift == "none":
-                return wire
-            return replace(wire, model_down=wire.model_down + protocol.averaged_bytes(model))
+            return client_bytes(self.config, model, samples)
 
         return count(self.model) if clients is None else self.cuts.wire_bytes(clients, count)
 
@@ -172,8 +172,9 @@ def _build(
     total, largest = population.total_and_largest()
     _check_fit(config, population, largest)
     _check_loss(config.training.loss, feed.dataset)
-    module = module or _build_model(config.model, feed)
-    model = make_model(config, feed, module)
+    samples = samples_of(feed)
+    module = module or build_module(config.model, samples)
+    model = make_model(config, samples, module)
     _check_scored_half(config, model)
     attackers = config.threat.choose(population.num_clients, config.run.seed)
     return World(
@@ -189,35 +190,11 @@ def _build(
         cuts=make_cuts(
             config,
             model,
-            lambda cut: make_model(config, feed, module, cut=cut),
+            lambda cut: make_model(config, samples, module, cut=cut),
             lambda each: _count_operations(config, each),
         ),
         warnings=warnings,
     )
-
-
-def make_model(config: Config, feed: Feed, module: torch.nn.Module | None = None, *, cut: str = "") -> SplitModel:
-    """Return the model of a configuration in its parts.
-
-    Args:
-        config: All settings.
-        feed: The samples that it is for.
-        module: A user's own, in the place of the configured one.
-        cut: Where it is cut, in the place of what the configuration says.
-
-    Raises:
-        ConfigError: It cannot be built for these samples, or not be cut there.
-    """
-    model = split(
-        module or _build_model(config.model, feed),
-        cut or (config.model.cut if config.protocol.cuts else "none"),
-        feed.sample_shape,
-        "protocol.device_cuts.cut" if cut else "model.cut",
-        target_shape=feed.target_shape,
-        vocabulary=feed.dataset.vocabulary,
-        predicts="numbers" if feed.dataset.has_numbers else "classes",
-    )
-    return replace(model, link=config.compression.link()) if config.compression.is_on else model
 
 
 def _check_scored_half(config: Config, model: SplitModel) -> None:
@@ -229,11 +206,13 @@ def _check_scored_half(config: Config, model: SplitModel) -> None:
 
 def _make_executor(
     config: Config, model: SplitModel, device: torch.device, attackers: NDArray[np.int64], largest: int
-) -> Executor:
+) -> Executor | SharedTrainer:
+    if config.protocol.shares_server:
+        return make_shared(model, config.training, device, in_turn=config.protocol.in_turn)
     alike = not config.protocol.personal_names(model.layout) and config.training.drift == "none"
     executor = make_executor(model, config.training, device, most_samples=largest, alike=alike)
     threat = config.threat
-    if not threat.poisons_smashed or config.protocol.shares_server:
+    if not threat.poisons_smashed:
         return executor
 
     def attacks(clients: NDArray[np.int64], round: int) -> NDArray[np.bool_]:
@@ -247,23 +226,6 @@ def _is_among(clients: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArr
     places = np.searchsorted(ascending, clients)
     found: NDArray[np.bool_] = places < np.searchsorted(ascending, clients, side="right")
     return found
-
-
-def _build_model(settings: Model, feed: Feed) -> torch.nn.Module:
-    samples = Samples(
-        shape=feed.sample_shape,
-        num_outputs=feed.num_outputs,
-        vocabulary=feed.dataset.vocabulary,
-        target_shape=feed.target_shape,
-        predicts="numbers" if feed.dataset.has_numbers else "classes",
-    )
-    with torch.device("meta"):  # counts parameters without making them
-        size = 4 * sum(parameter.numel() for parameter in settings.make(samples).parameters())
-    memory = memory_bytes()
-    if size > memory:
-        fix = f"its parameters take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; choose a smaller model"
-        raise ConfigError("model.name", settings.model_dump()["name"], fix)
-    return settings.make(samples)
 
 
 def _count_operations(config: Config, model: SplitModel) -> HalfOperations:

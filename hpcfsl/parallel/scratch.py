@@ -12,8 +12,8 @@ import weakref
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.errors import UserError, one_line
@@ -34,7 +34,7 @@ class ScratchFile:
         self._folder, self._setting, self._content = folder, setting, content
         self._file: FileIO | None = None
 
-    def write(self, array: NDArray[np.float32], place: int) -> None:
+    def write(self, array: NDArray[Any], place: int) -> None:
         """Write an array, C-contiguous, from byte `place` on.
 
         Raises:
@@ -46,7 +46,7 @@ class ScratchFile:
                 weakref.finalize(self, self._file.close)
             _write(self._file, array, place)
 
-    def read(self, array: NDArray[np.float32], place: int) -> None:
+    def read(self, array: NDArray[Any], place: int) -> None:
         """Fill an array, C-contiguous, from byte `place` on.
 
         Raises:
@@ -81,13 +81,13 @@ def _unnamed_file(folder: Path) -> FileIO:
     return tempfile.TemporaryFile(dir=folder, buffering=0)
 
 
-def _write(file: FileIO, array: NDArray[np.float32], place: int) -> None:
+def _write(file: FileIO, array: NDArray[Any], place: int) -> None:
     data, done = array.data.cast("B"), 0
     while done < len(data):
         done += os.pwrite(file.fileno(), data[done:], place + done)
 
 
-def _read(file: FileIO, array: NDArray[np.float32], place: int) -> None:
+def _read(file: FileIO, array: NDArray[Any], place: int) -> None:
     data, done = array.data.cast("B"), 0
     while done < len(data):
         count = os.preadv(file.fileno(), [data[done:]], place + done)

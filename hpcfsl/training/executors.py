@@ -93,7 +93,14 @@ def make_candidate(
     return (make_stacked if choice.executor == "stacked" else OneByOneExecutor)(model, settings, device)
 
 
-def describe(executor: Executor) -> str:
+class Described(Protocol):
+    """Whatever trains: its name, and how."""
+
+    name: str
+    detail: str
+
+
+def describe(executor: Described) -> str:
     """Return the executor's name, and its detail in brackets where it has one."""
     return f"{executor.name} ({executor.detail})" if executor.detail else executor.name
 

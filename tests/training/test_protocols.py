@@ -13,7 +13,8 @@ FLOAT, LABEL = 4, 8
 
 
 def test_the_registered_protocols() -> None:
-    assert protocols.names() == ["fedavg", "splitfed-v1", "splitfed-v3"]
+    names = ["fedavg", "parallel", "splitfed-v1", "splitfed-v2", "splitfed-v3", "u-shaped"]
+    assert protocols.names() == names
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -33,6 +33,11 @@ class Protocol(Settings):
         return False
 
     @property
+    def undoes(self) -> str:
+        """How a shared server half is undone, as in `undo`; "none" where nothing is shared."""
+        return "none"
+
+    @property
     def second_cut(self) -> str | None:
         """The layer after which the client's tail begins, "" for the last possible one; None where there is no tail."""
         return None

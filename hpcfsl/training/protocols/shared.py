@@ -35,6 +35,11 @@ class SharedServer(Protocol):
         """True."""
         return True
 
+    @property
+    def undoes(self) -> str:
+        """`undo`."""
+        return self.undo
+
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
         """Count what every sample and epoch sends, and the client's parts, up and down; undoing sends nothing.
 
