@@ -307,6 +307,43 @@ def fetch_data(names: tuple[str, ...], out: Path) -> None:
         click.echo(fetch(name, out))
 
 
+@main.command("bytes")
+@click.argument("configs", nargs=-1, type=FILE, metavar="[CONFIG]...")
+@click.option("--protocol", "names", multiple=True, metavar="NAME", help="Count under this protocol; may be repeated.")
+@click.option("--model", "chosen", multiple=True, metavar="NAME", help="Without CONFIG: only this model.")
+@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Without CONFIG: of a client.")
+@click.option("--short", is_flag=True, help="A line a model, a column a protocol: all up and all down.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+def count_bytes(
+    configs: tuple[Path, ...],
+    names: tuple[str, ...],
+    chosen: tuple[str, ...],
+    samples: int,
+    short: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Say what a client sends and receives in a round, by kind, as a Markdown table. Trains nothing.
+
+    The mean over the clients of each CONFIG, under its own protocol unless others are named. Without CONFIG: every
+    model on an example of what it is for, under every protocol.
+    """
+    from hpcfsl.config import load, load_text
+    from hpcfsl.describe.traffic import configured_traffic, example_traffic, markdown, short_markdown
+    from hpcfsl.models import models
+    from hpcfsl.training.protocols import protocols
+
+    for name in names:
+        protocols.get(name)
+    for name in chosen:
+        models.get(name)
+    if configs:
+        rows = [row for path in configs for row in configured_traffic(load(path, overrides), names)]
+    else:
+        base = load_text("", overrides)
+        rows = list(example_traffic(base, chosen or tuple(models.names()), names or tuple(protocols.names()), samples))
+    click.echo(short_markdown(rows) if short else markdown(rows), nl=False)
+
+
 @main.command()
 def info() -> None:
     """Say which versions, MPI library, devices and compiled kernels a run would use."""

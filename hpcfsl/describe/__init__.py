@@ -2,5 +2,6 @@
 
 - `description`: the counts.
 - `screen`: the counts as text.
+- `traffic`: bytes of a client and round, by protocol and model: `hpcfsl bytes`.
 - `picture`: the classes of each client as a picture.
 """
