@@ -23,6 +23,7 @@ from hpcfsl.personal import own_weights
 from hpcfsl.rows import Rows, join_rows, merge_rows
 from hpcfsl.seeding import Purpose
 from hpcfsl.state import PERSONAL
+from hpcfsl.training.compression.error import relative_error, squares
 from hpcfsl.training.evaluation import predict
 from hpcfsl.training.metrics import (
     Metrics,
@@ -66,7 +67,7 @@ def evaluate_round(world: World, weights: torch.Tensor, round: int, vectors: Map
     settings, metrics = world.config.evaluation, dict[str, Metrics]()
     parts: list[Rows] = []
     if (round + 1) % settings.every == 0:
-        metrics["test"] = measure_test_set(world, weights)
+        metrics["test"] = measure_test_set(world, weights) | measure_smashed_error(world, weights)
         if world.feed.held_out is not None:
             metrics["held-out-clients"], rows = measure_held_out(world, weights)
             parts.append(rows)
@@ -97,6 +98,18 @@ def measure_test_set(world: World, weights: torch.Tensor) -> Metrics:
             yield shard, tally(_predict(world, weights, batch), world.feed.num_classes)
 
     return _measure(world, tallies())
+
+
+def measure_smashed_error(world: World, weights: torch.Tensor) -> Metrics:
+    """Collective. Return the relative error of the smashed data on the global test set, if any is compressed."""
+    size, total, sums = world.config.evaluation.shard, world.feed.num_test, {}
+    if not (world.config.compression.is_on and total):
+        return {}
+    for shard in range(world.communicator.rank, -(-total // size), world.communicator.size):
+        inputs, _ = world.feed.test_batch(shard * size, min((shard + 1) * size, total))
+        sums[shard] = squares(world.model, weights, torch.from_numpy(inputs).to(world.device))
+    gathered = sorted(pair for part in world.communicator.gather_all(sums) for pair in part.items())
+    return {"smashed-error": relative_error(np.sum([values for _, values in gathered], axis=0))}
 
 
 def measure_own(
