@@ -1,18 +1,23 @@
 """Counts of a data set and of the clients that a configuration divides it into.
 
-Layer 4. Of very many clients only some are looked at, evenly spaced by their ids.
+Layer 4. Of very many clients only some are looked at, evenly spaced by their ids. Clients that are held out of training
+come after the others, as they are numbered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.config import Config
 from hpcfsl.data.dataset import Dataset
+from hpcfsl.data.feed import Feed
+from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
+from hpcfsl.describe.kinds import Kinds, means
 
 _MOST_CLIENTS = 10_000
 _MOST_COUNTS = 20_000_000
@@ -25,43 +30,51 @@ class Description:
     Attributes:
         dataset: The data.
         rule: How it is divided.
-        num_clients: Clients of the run.
+        num_clients: Clients of the run that train.
+        num_held_out: Clients that are held out of training.
         train_samples: Training samples of all clients together.
         largest: Training samples of the largest client.
         test_samples: Samples of the global test set.
         own_test_set: Whether the test set is the source's own; else it is what the clients held out.
         clients: Ids of the clients that are looked at, int64 [k], ascending.
         owners: Natural client of each, -1 for none [k].
-        samples: Training samples of each [k].
+        trains: Whether each trains or is held out, bool [k].
+        samples: Training samples of each, or, of a client that is held out, samples that it is tested on [k].
         held_out: Test samples of each [k].
-        counts: Classes in the training samples of each, int64 [k, classes]; with a class at each position, positions.
+        kinds: What is counted: the name of each class, or each range of numbers.
+        counts: Training samples of each client and kind, int64 [k, kinds]; with a class at each position, positions.
+        targets: Mean and standard deviation of the numbers of each client's samples, float64 [k, 2]; None for classes.
     """
 
     dataset: Dataset
     rule: str
     num_clients: int
+    num_held_out: int
     train_samples: int
     largest: int
     test_samples: int
     own_test_set: bool
     clients: NDArray[np.int64]
     owners: NDArray[np.int64]
+    trains: NDArray[np.bool_]
     samples: NDArray[np.int64]
     held_out: NDArray[np.int64]
+    kinds: tuple[str, ...]
     counts: NDArray[np.int64]
+    targets: NDArray[np.float64] | None
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Share of each class in all the clients that are looked at, [classes]."""
-        total = self.counts.sum(axis=0)
+        """Share of each kind in all the training clients that are looked at, [kinds]."""
+        total = self.counts[self.trains].sum(axis=0)
         return np.asarray(total / total.sum())
 
     @property
     def skew(self) -> NDArray[np.float64]:
-        """How far each client's classes are from those of all, [k]: the total variation distance.
+        """How far each client's classes or numbers are from those of all, [k]: the total variation distance.
 
         Half the sum of the absolute differences of shares: 0 where they are alike, near 1 where a client has only
-        classes that are rare elsewhere.
+        kinds that are rare elsewhere.
         """
         own = self.counts / self.counts.sum(axis=1, keepdims=True)
         return np.asarray(np.abs(own - self.shares).sum(axis=1) / 2)
@@ -73,23 +86,36 @@ def describe(config: Config) -> Description:
     Raises:
         UserError: The data cannot be loaded, or not be divided as the configuration says.
     """
-    dataset = config.data.load(config.run.seed)
-    population = config.partition.divide(dataset, config.run.seed)
-    clients = choose_evenly(population.num_clients, min(_MOST_CLIENTS, max(1, _MOST_COUNTS // dataset.num_classes)))
-    total, largest = population.total_and_largest()
+    dataset, tested, seed = config.data.load(config.run.seed), config.evaluation, config.run.seed
+    training, apart = divide_off(
+        config.partition.divide(dataset, seed),
+        dataset,
+        number=tested.held_out_clients,
+        owners=tested.held_out_owners,
+        seed=seed,
+    )
+    feed = Feed(dataset=dataset, population=training, standardise=False, held_out=apart)
+    kinds = Kinds(dataset, training.train_pool())
+    most = min(_MOST_CLIENTS, max(1, _MOST_COUNTS // len(kinds.names)))
+    parts = [_look_at(dataset, population, kinds, most) for population in (training, apart) if population is not None]
+    total, largest = training.total_and_largest()
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    trains = np.arange(len(joined["clients"])) < len(parts[0]["clients"])
+    numbers = joined.pop("targets")
+    joined["clients"] = np.where(trains, joined["clients"], joined["clients"] + training.num_clients)
     return Description(
         dataset=dataset,
         rule=config.partition.model_dump()["rule"],
-        num_clients=population.num_clients,
+        num_clients=training.num_clients,
+        num_held_out=0 if apart is None else apart.num_clients,
         train_samples=total,
         largest=largest,
-        test_samples=len(population.test_pool() if dataset.test_inputs is None else dataset.test_inputs),
+        test_samples=feed.num_test,
         own_test_set=dataset.test_inputs is not None,
-        clients=clients,
-        owners=np.array([population.owner(int(client)) for client in clients]),
-        samples=population.train_counts(clients),
-        held_out=population.test_counts(clients),
-        counts=_count_classes(dataset, population, clients),
+        trains=trains,
+        kinds=kinds.names,
+        targets=numbers if dataset.has_numbers else None,
+        **joined,
     )
 
 
@@ -99,10 +125,21 @@ def choose_evenly(count: int, most: int) -> NDArray[np.int64]:
     return np.arange(chosen, dtype=np.int64) * count // chosen
 
 
-def _count_classes(dataset: Dataset, population: Population, clients: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the number of training samples, or positions, of each class, int64 [clients, classes]."""
-    counts = np.zeros((len(clients), dataset.num_classes), np.int64)
+def _look_at(dataset: Dataset, population: Population, kinds: Kinds, most: int) -> dict[str, NDArray[Any]]:
+    """Return what a description says of at most `most` clients of a population, an array [k, ...] a name."""
+    clients = choose_evenly(population.num_clients, most)
+    counts = np.zeros((len(clients), len(kinds.names)), np.int64)
+    targets = np.zeros((len(clients), 2))
     for place, client in enumerate(clients):
-        labels = dataset.targets[population.train_rows(int(client))].astype(np.int64, copy=False)
-        counts[place] = np.bincount(labels.reshape(-1), minlength=dataset.num_classes)
-    return counts
+        found = dataset.targets[population.train_rows(int(client))]
+        counts[place] = kinds.count(found)
+        if dataset.has_numbers:
+            targets[place] = means(found).mean(), means(found).std()
+    return {
+        "clients": clients,
+        "owners": np.array([population.owner(int(client)) for client in clients]),
+        "samples": population.train_counts(clients),
+        "held_out": population.test_counts(clients),
+        "counts": counts,
+        "targets": targets,
+    }

@@ -113,3 +113,55 @@ def test_mistakes_are_one_line(
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def series(**changes: Any) -> dict[str, dict[str, Any]]:
+    data = {"source": "synthetic-series", "owners": 5, "window": 4, "horizon": 2, "steps": 60, "stride": 4}
+    return {"data": data, "model": {"name": "mlp"}, "partition": {"rule": "natural"}, **changes}
+
+
+def test_numbers_to_predict_are_counted_by_ranges(tmp_path: Path) -> None:
+    found = describe(resolve(series()))
+    targets = found.dataset.targets.mean(axis=1)
+    assert found.targets is not None
+    assert found.dataset.owners is not None
+    for client in range(5):
+        own = targets[found.dataset.owners == client]
+        np.testing.assert_allclose(found.targets[client], [own.mean(), own.std()], rtol=1e-5)
+    assert (len(found.kinds), found.kinds[0][0], found.kinds[-1][:2]) == (8, "<", ">=")
+    assert found.counts.sum(axis=1).tolist() == found.samples.tolist()
+    low, high = np.quantile(targets, [0.01, 0.99])
+    expected = np.histogram(targets, [-np.inf, *np.linspace(low, high, 9)[1:-1], np.inf])[0]
+    assert found.counts.sum(axis=0).tolist() == expected.tolist()
+    result = call(tmp_path, series(), "--picture", str(tmp_path / "skew.png"))
+    assert "4 numbers to predict" in result.output
+    assert "clients; means of 4 numbers to predict" in result.output
+    assert "deviation" in result.output
+    assert (tmp_path / "skew.png").read_bytes().startswith(PNG)
+
+
+def test_numbers_that_are_all_alike(tmp_path: Path) -> None:
+    found = describe(resolve(series(data={**series()["data"], "noise": 0.0, "period": 1e6, "steps": 30})))
+    assert found.counts.sum() == found.train_samples
+
+
+def test_held_out_clients_come_last_and_have_no_training_samples(tmp_path: Path) -> None:
+    tree = synthetic(evaluation={"held_out_owners": [1]}, partition={"test_fraction": 0.2})
+    found = describe(resolve(tree))
+    assert (found.num_clients, found.num_held_out, found.train_samples) == (3, 1, 36)
+    assert found.clients.tolist() == [0, 1, 2, 3]
+    assert found.owners.tolist() == [0, 2, 3, 1]
+    assert found.trains.tolist() == [True, True, True, False]
+    assert found.samples.tolist() == [12, 12, 12, 15]
+    result = call(tmp_path, tree, "--picture", str(tmp_path / "skew.png"))
+    assert "1 more are held out of training" in result.output
+    line = next(line for line in result.output.splitlines() if line.startswith("\u2502      3 "))
+    assert [cell.strip() for cell in line.strip("\u2502").split("\u2502")][:4] == ["3", "1", "-", "15"]
+
+
+def test_owners_of_the_test_set_alone_are_said(tmp_path: Path) -> None:
+    x, y = np.zeros((4, 1)), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "a.npz", x=x, y=y, client=[0, 0, 1, 1], x_test=x, y_test=y, client_test=[0, 7, 7, 8])
+    data = {"source": "npz", "file": str(tmp_path / "a.npz")}
+    result = call(tmp_path, {"data": data, "model": {"name": "mlp"}})
+    assert "3 of them are of 2 owners who have nothing to train on" in result.output
