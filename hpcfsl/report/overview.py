@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcfsl.report.measures import rates
 from hpcfsl.report.parts import Section, Table
-from hpcfsl.report.texts import UNKNOWN, byte_size, count, duration, percent
+from hpcfsl.report.texts import UNKNOWN, byte_size, count, duration, number, percent
 from hpcfsl.report.view import View
 from hpcfsl.trace.digest import digest
 
@@ -26,10 +26,8 @@ class Cards:
 def cards(view: View) -> Cards:
     """Return the key figures of a run."""
     rounds, found = view.rounds, rates(view.participation["attacker"], view.participation["excluded"])
-    accuracy = rounds["test_accuracy"][~np.isnan(rounds["test_accuracy"])]
     figures = (
-        (percent(accuracy[-1] if accuracy.size else None), "test accuracy, last"),
-        (percent(accuracy.max() if accuracy.size else None), "test accuracy, best"),
+        *_quality(view),
         (percent(found.true_positive), "of attackers' updates excluded"),
         (percent(found.false_positive), "of honest updates excluded"),
         (byte_size(float(rounds["bytes_up"].sum() + rounds["bytes_down"].sum())), "exchanged"),
@@ -38,11 +36,30 @@ def cards(view: View) -> Cards:
     return Cards(label=view.label, status=view.run.status, figures=figures)
 
 
+def _quality(view: View) -> tuple[tuple[str, str], ...]:
+    """Return the figures that tell most about the kind of task."""
+    test = view.metrics["test"]
+    if "rmse" in test:
+        return (number(view.last("test", "rmse")), "test RMSE, last"), (
+            number(view.last("test", "mae")),
+            "test MAE, last",
+        )
+    accuracy = test.get("accuracy", np.zeros(0))
+    known = accuracy[~np.isnan(accuracy)]
+    last, best = (known[-1], known.max()) if known.size else (None, None)
+    if "perplexity" in test:
+        return (number(view.last("test", "perplexity")), "test perplexity, last"), (
+            percent(last),
+            "test accuracy, last",
+        )
+    return (percent(last), "test accuracy, last"), (percent(best), "test accuracy, best")
+
+
 def section(views: list[View]) -> Section:
     """Return the table of what ran; rows in which runs differ are pointed out."""
     columns = [_properties(view) for view in views]
     rows = tuple((name, *(column[name] for column in columns)) for name in columns[0])
-    differs = frozenset(number for number, row in enumerate(rows) if len(set(row[1:])) > 1)
+    differs = frozenset(place for place, row in enumerate(rows) if len(set(row[1:])) > 1)
     table = Table(
         title="Runs",
         columns=("", *(view.label for view in views)),
@@ -71,7 +88,7 @@ def _properties(view: View) -> dict[str, str]:
         "score": _choice(view, "score", "rule"),
         "threshold": _choice(view, "threshold", "rule"),
         "threat": _threat(view),
-        "clients seen": count(view.run.column("clients", "client").size),
+        "clients seen": _seen(view),
         "clients a round": _span(view.rounds["num_participants"]),
         "groups a round": _span(view.rounds["num_groups"]),
         "rounds": count(view.num_rounds) + (f" of {count(asked)}" if isinstance(asked, int) else ""),
@@ -84,6 +101,12 @@ def _properties(view: View) -> dict[str, str]:
 
 def _choice(view: View, section: str, key: str) -> str:
     return str(view.setting(section, key, UNKNOWN))
+
+
+def _seen(view: View) -> str:
+    held_out = view.run.column("clients", "held_out")
+    apart = int((held_out == 1).sum())
+    return count(held_out.size - apart) + (f", and {count(apart)} held out" if apart else "")
 
 
 def _threat(view: View) -> str:

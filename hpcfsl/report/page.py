@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcfsl.errors import UserError, one_line
-from hpcfsl.report import curves, detection, groups, losses, overview, timing, traffic, weights
+from hpcfsl.report import curves, detection, groups, losses, overview, quality, timing, traffic, weights
 from hpcfsl.report.view import View, views
 from hpcfsl.trace.folder import folder_errors, write_atomic
 
@@ -58,7 +58,7 @@ def render(runs: Sequence[Run], out: Path) -> Path:
 
 def _page(shown: list[View]) -> str:
     lossy = (losses,) if losses.is_wanted(shown) else ()
-    parts = (overview, curves, *lossy, detection, weights, groups, traffic, timing)
+    parts = (overview, curves, quality, *lossy, detection, weights, groups, traffic, timing)
     sections = [part.section(shown) for part in parts]
     text: str = _template().render(
         labels=[view.label for view in shown],

@@ -53,3 +53,9 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def join_words(words: list[str]) -> str:
+    """Return words as an enumeration: "one", "one and two", "one, two and three"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

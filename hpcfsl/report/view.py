@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.report.measures import arrived, excluded, rows_by_round
+from hpcfsl.trace.inspect import CLIENT_METRICS
 from hpcfsl.trace.reader import Run
 from hpcfsl.trace.schema import TABLES
 
@@ -82,6 +83,41 @@ class View:
     def timings(self) -> Columns:
         """The table `timings`."""
         return self.run.table("timings")
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """Metrics by population and name, each [rounds] with NaN where it was not measured; none in format 2.0."""
+        table, found = self.run.table("metrics"), dict[str, dict[str, NDArray[np.float64]]]()
+        populations, names = (self.run.labels("metrics", column) for column in ("population", "metric"))
+        for code, population in enumerate(populations):
+            for number, name in enumerate(names):
+                rows = (table["population"] == code) & (table["metric"] == number)
+                if rows.any():
+                    values = np.full(self.num_rounds, np.nan)
+                    values[table["round"][rows]] = table["value"][rows]
+                    found.setdefault(population, {})[name] = values
+        if "test" not in found:
+            old = {"accuracy": self.rounds["test_accuracy"], "loss": self.rounds["test_loss"]}
+            found["test"] = {name: values for name, values in old.items() if np.isfinite(values).any()}
+        return found
+
+    def last(self, population: str, name: str) -> float | None:
+        """Return the last value of a metric that was measured; None where none was."""
+        values = self.metrics.get(population, {}).get(name, np.zeros(0))
+        known = values[~np.isnan(values)]
+        return float(known[-1]) if known.size else None
+
+    @cached_property
+    def clients_tested(self) -> dict[str, Columns]:
+        """Rows of the table `evaluation` where clients and held-out clients were last tested, by population."""
+        found: dict[str, Columns] = {}
+        for rows in self.run.segments("evaluation", ("round", "client", "held_out", *CLIENT_METRICS)):
+            for code, population in enumerate(("clients", "held-out-clients")):
+                of_these = rows["held_out"] == code
+                last = of_these & (rows["round"] == rows["round"][of_these].max(initial=-1))
+                if last.any():
+                    found[population] = {name: values[last] for name, values in rows.items()}
+        return found
 
     @cached_property
     def ranks(self) -> Columns:
