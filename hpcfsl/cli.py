@@ -86,7 +86,9 @@ def estimate(config: Path, overrides: tuple[str, ...], as_json: bool, no_measure
 @click.argument("config", type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many, from run.seed on.")
-@click.option("--passes", type=click.IntRange(min=0), default=0, help="Over the samples; without, as many as the run's.")
+@click.option(
+    "--passes", type=click.IntRange(min=0), default=0, help="Over the samples; without, as many as the run's."
+)
 @click.option("--clients", type=click.IntRange(min=0), default=0, help="Train so many alone; without, all.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bounds(config: Path, overrides: tuple[str, ...], as_json: bool, **request: int) -> None:
@@ -257,6 +259,44 @@ def calibrate(config: Path | None, out: Path, turns: int) -> None:
     from hpcfsl.bench.calibrate import calibrate as measure
 
     measure(config, out, turns=turns, say=click.echo)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--shape", metavar="AxBxC", help="Shape of a sample; else the model's usual one.")
+@click.option("--outputs", type=click.IntRange(1, 10_000_000), help="Classes, or numbers, to be told of a sample.")
+@click.option("--vocabulary", type=click.IntRange(1, 10_000_000), help="Symbols, for models of text.")
+@click.option("--set", "overrides", multiple=True, metavar="model.KEY=VALUE", help="Override one setting of NAME.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(
+    name: str | None,
+    shape: str | None,
+    outputs: int | None,
+    vocabulary: int | None,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """List the models with what each of their cuts costs; with NAME one of them, its cuts explained, its settings."""
+    from hpcfsl.describe import catalogue
+    from hpcfsl.describe.catalogue_screen import print_model, print_models
+
+    wanted = catalogue.Wanted(
+        shape=catalogue.read_shape(shape) if shape else None, num_outputs=outputs, vocabulary=vocabulary
+    )
+    if name is None:
+        if overrides:
+            raise UserError(f"--set {overrides[0]}: goes with the NAME of a model")
+        entries, refused = catalogue.list_models(wanted)
+        if as_json:
+            click.echo(json.dumps([entry.tree() for entry in entries], indent=2))
+        else:
+            print_models(entries, refused)
+        return
+    entry = catalogue.look_at(catalogue.read_settings(name, overrides), wanted)
+    if as_json:
+        click.echo(json.dumps(entry.tree(), indent=2))
+    else:
+        print_model(entry)
 
 
 for command in (submit, sweep, sweep_table):

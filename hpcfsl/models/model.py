@@ -47,6 +47,21 @@ class Samples:
     predicts: Literal["classes", "numbers"] = "classes"
     title: str = ""
 
+    def changed(self, *, shape: tuple[int, ...] | None, num_outputs: int | None, vocabulary: int | None) -> Samples:
+        """Return samples of the same kind of another shape, with other outputs or symbols; None leaves as it is."""
+        shape, outputs = shape or self.shape, num_outputs or self.num_outputs
+        target_shape = (outputs,) if self.predicts == "numbers" else shape[: len(self.target_shape)]
+        vocabulary = (vocabulary or self.vocabulary) if self.vocabulary else 0
+        same = (shape, outputs, vocabulary) == (self.shape, self.num_outputs, self.vocabulary)
+        return Samples(
+            shape=shape,
+            num_outputs=outputs,
+            vocabulary=vocabulary,
+            target_shape=target_shape,
+            predicts=self.predicts,
+            title=self.title if same else "",
+        )
+
 
 class Model(Settings):
     """Settings of a model. Subclasses add `name: Literal[...]` and give `cut` a default.

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from math import prod
 
+import torch
 from torch import Tensor, nn
 
-from hpcfsl.models.split import SplitModel
+from hpcfsl.models import chains
+from hpcfsl.models.checks import trial_inputs
+from hpcfsl.models.split import SplitModel, cut_at, cut_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,88 @@ def count_halves(model: SplitModel) -> HalfOperations:
     raise ValueError(f"torch cannot count the model's operations ({problems[-1]})")
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutCost:
+    """What a cut costs for one sample.
+
+    Attributes:
+        name: The layer after which the model is cut.
+        operations: Of both halves, forward and backward.
+        client_parameters: Of the client half.
+        server_parameters: Of the server half.
+        smashed_shape: Shape of the smashed data.
+    """
+
+    name: str
+    operations: HalfOperations
+    client_parameters: int
+    server_parameters: int
+    smashed_shape: tuple[int, ...]
+
+    @property
+    def smashed_numbers(self) -> int:
+        """Numbers in the smashed data of one sample."""
+        return prod(self.smashed_shape)
+
+
+def count_cuts(module: nn.Module, sample_shape: tuple[int, ...], vocabulary: int) -> list[CutCost]:
+    """Return what each cut of a module costs, in the order of its layers; a chain is run once for all of them.
+
+    Args:
+        module: May have no values, on the device "meta".
+        sample_shape: Shape of one sample.
+        vocabulary: Number of symbols where samples are symbols; 0 where they are numbers.
+
+    Raises:
+        ValueError: torch cannot count the operations; the text says why.
+    """
+    inputs = trial_inputs(sample_shape, vocabulary)[:1].to("meta")
+    try:
+        if chains.is_chain(module):
+            return _count_chain(module, inputs)
+        return [_count_cut(cut, *cut_at(module, cut), inputs) for cut in cut_points(module)]
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"torch cannot count the model's operations ({error})") from error
+
+
+def _count_chain(module: nn.Module, value: Tensor) -> list[CutCost]:
+    # A layer costs the same on either side: the gradient of its input is made if and only if there is something to
+    # train before it, and a cut leaves something to train on both sides.
+    done: dict[str, tuple[int, int, tuple[int, ...]]] = {}
+    operations, seen = 0, dict[int, int]()
+    for name in chains.list_layers(module):
+        layer = module.get_submodule(name)
+        if not chains.is_chain(layer):  # a chain ends with the last of its layers, which is counted
+            more, value = _count(layer, value, "meta")
+            operations += more
+            seen |= {id(parameter): parameter.numel() for parameter in layer.parameters()}
+            value.requires_grad_(bool(seen))
+        done[name] = (operations, sum(seen.values()), tuple(value.shape[1:]))
+    return [
+        CutCost(
+            name=name,
+            operations=HalfOperations(client=done[name][0], server=operations - done[name][0]),
+            client_parameters=done[name][1],
+            server_parameters=sum(seen.values()) - done[name][1],
+            smashed_shape=done[name][2],
+        )
+        for name in cut_points(module)
+    ]
+
+
+def _count_cut(name: str, client: nn.Module, server: nn.Module, inputs: Tensor) -> CutCost:
+    below, smashed = _count(client, inputs, "meta")
+    above, _ = _count(server, smashed, "meta")
+    sizes = [sum(parameter.numel() for parameter in half.parameters()) for half in (client, server)]
+    return CutCost(
+        name=name,
+        operations=HalfOperations(client=below, server=above),
+        client_parameters=sizes[0],
+        server_parameters=sizes[1],
+        smashed_shape=tuple(smashed.shape[1:]),
+    )
+
+
 def _count(half: nn.Module, inputs: Tensor, device: str) -> tuple[int, Tensor]:
     """Return the operations of one half, forward and backward, and its outputs, which want a gradient."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -50,6 +136,6 @@ def _count(half: nn.Module, inputs: Tensor, device: str) -> tuple[int, Tensor]:
     half, inputs = copy.deepcopy(half).to(device), inputs.to(device)
     with FlopCounterMode(display=False) as counter:
         outputs = half(inputs)
-        if any(True for _ in half.parameters()):
-            outputs.sum().backward()
+        if outputs.requires_grad:
+            torch.autograd.backward(outputs, torch.empty_like(outputs))
     return counter.get_total_flops(), outputs.detach().requires_grad_()

@@ -3,7 +3,7 @@
 Layer 1. He, Zhang, Ren and Sun, "Deep residual learning for image recognition" (CVPR 2016), with the group norm of Wu
 and He (ECCV 2018) in the place of batch norm, whose statistics differ from client to client and cost accuracy where
 their classes do (Hsieh et al., "The non-IID data quagmire of decentralized machine learning", ICML 2020). Choose it for
-colour images where accuracy is worth a hundred times the work of `cifar-cnn`.
+colour images where accuracy is worth thirty times the work of `cifar-cnn`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Layer 1. Sainath and Parada, "Convolutional neural networks for small-footprint keyword spotting" (Interspeech 2015):
 a log-mel spectrum is an image in which a shift in either direction means little. Their two large kernels are three of
-3 x 3 here, each pooled in both directions (Simonyan and Zisserman, ICLR 2015), which is a tenth of the work. Choose it
-for keywords and spoken digits with `features = "log-mel"`.
+3 x 3 here, each pooled in both directions (Simonyan and Zisserman, ICLR 2015). Choose it for keywords and spoken digits
+with `features = "log-mel"`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SpeechCnn2d(Model):
         "pool<k>": "After max-pool k of 3, which halves bands and steps; what is said fades with each.",
         "flatten": "All maps as one vector; the server holds the two linear layers.",
         "dropout": "The same vector with numbers dropped; only where dropout is above 0.",
-        "linear1": "After the hidden layer's product; the smallest smashed data, with linear and relu4.",
+        "linear1": "After the hidden layer's product; the smallest smashed data, with relu4.",
     }
 
     name: Literal["speech-cnn2d"] = "speech-cnn2d"

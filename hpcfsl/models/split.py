@@ -138,7 +138,7 @@ def tail_points(module: nn.Module, cut: str) -> list[str]:
 
     As at the first cut, parameters must be left on both sides, and none shared.
     """
-    return cut_points(_cut_at(copy.deepcopy(module), cut)[1])
+    return cut_points(cut_at(copy.deepcopy(module), cut)[1])
 
 
 def split(
@@ -203,7 +203,7 @@ def _halves(module: nn.Module, cut: str, key: str) -> tuple[nn.Module, nn.Module
     if cut not in known:
         raise ConfigError(key, cut, suggest(cut, [*cut_points(module), NO_CUT]))
     try:
-        return _cut_at(module, cut)
+        return cut_at(module, cut)
     except graphs.UncuttableError as error:
         raise ConfigError(key, cut, f"{error}; choose one of {', '.join([*cut_points(module), NO_CUT])}") from error
 
@@ -218,7 +218,7 @@ def _cut_tail(server: nn.Module, cut: str, tail: str, key: str, tail_key: str) -
         raise ConfigError(key, cut, fix)
     if tail and tail not in points:
         raise ConfigError(tail_key, tail, f"no tail can begin there after cut {cut!r}: {suggest(tail, points)}")
-    return _cut_at(server, tail or points[-1])
+    return cut_at(server, tail or points[-1])
 
 
 def _layers(module: nn.Module) -> list[str]:
@@ -227,13 +227,18 @@ def _layers(module: nn.Module) -> list[str]:
 
 def _can_cut(module: nn.Module, cut: str) -> bool:
     try:
-        _cut_at(module, cut)
+        cut_at(module, cut)
     except graphs.UncuttableError:
         return False
     return True
 
 
-def _cut_at(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
+def cut_at(module: nn.Module, cut: str) -> tuple[nn.Module, nn.Module]:
+    """Return the two halves of a module, which share its parameters; none of the checks of `split` is made.
+
+    Raises:
+        graphs.UncuttableError: It cannot be cut there.
+    """
     client, server = (chains.cut_chain if chains.is_chain(module) else graphs.cut_graph)(module, cut)
     clients = {id(parameter): name for name, parameter in client.named_parameters()}
     servers = {id(parameter) for parameter in server.parameters()}
