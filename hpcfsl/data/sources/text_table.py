@@ -125,7 +125,8 @@ class TextTable(Source):
     def _targets(self, part: _Texts, classes: dict[str, int]) -> NDArray[Any]:
         """Return the class of each row, int64 [n], or the number, float32 [n, 1]."""
         if self.target == "number":
-            return part.numbers.astype(np.float32)[:, None]
+            with np.errstate(over="ignore"):  # the data set names the row that is not finite
+                return part.numbers.astype(np.float32)[:, None]
         if self.thresholds:
             return np.searchsorted(np.array(self.thresholds), part.numbers, side="right").astype(np.int64)
         return np.array([classes[label] for label in part.labels], np.int64)

@@ -106,12 +106,12 @@ class Windowed(Source):
         classes = np.empty(count, np.int64)
         for run, begin in zip(runs, starts, strict=True):
             at = slice(place, place + len(begin))
-            inputs[at] = _windows(run.values[:, known], begin, self.window)
+            with np.errstate(over="ignore"):  # the data set names the row that is not finite
+                inputs[at] = _windows(run.values[:, known], begin, self.window)
+                following = _windows(run.values[:, ahead], begin + self.window, horizon) if horizon else forecasts[at]
+                forecasts[at] = following.reshape(len(begin), forecasts.shape[1])
             if run.labels is not None:
                 classes[at] = run.labels[begin + self.window - 1]
-            else:
-                following = _windows(run.values[:, ahead], begin + self.window, horizon)
-                forecasts[at] = following.reshape(len(begin), forecasts.shape[1])
             place += len(begin)
         owners = [run.owner for run, begin in zip(runs, starts, strict=True) for _ in begin]
         return inputs, forecasts if horizon else classes, owners
