@@ -65,6 +65,9 @@ name = "mlp"
 hidden = [{hidden}]
 [training]
 batch_size = 8
+server_learning_rate = 0.02
+[server_optimizer]
+rule = "adam"
 [groups]
 number = 5
 [score]

@@ -33,11 +33,15 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "aggregation_reading": {
         "weights": {"reading": "aggregation"},
         "global_aggregation": {"rule": "coordinate-median"},
+        "server_optimizer": {"rule": "momentum"},
+        "compression": {"rule": "top-k"},
         "groups": {"number": 4},
     },
     "perturbed": {
         "perturbation": {"rule": "gaussian", "noise_multiplier": 0.01},
         "global_aggregation": {"rule": "centred-clipping"},
+        "server_optimizer": {"rule": "yogi"},
+        "training": {"batch_size": 8, "server_learning_rate": 0.02, "server_half_learning_rate": 0.05},
         "groups": {"number": 6},
         "threat": {"attack": "non-finite", "clients": 2},
     },
@@ -47,6 +51,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
             **{"nan": 0.05, "infinity": 0.05, "huge": 0.05, "coordinates": "one"},
         },
         "clock": {"rule": "phones", "jitter": 0.5, "straggler_probability": 0.2, "deadline_seconds": 1.0},
+        "protocol": {"name": "splitfed-v1", "device_cuts": [{"device_class": "slow-phone", "cut": "linear1"}]},
         "groups": {"number": 5},
         "threat": FLIP,
     },

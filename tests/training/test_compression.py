@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from support.made import small_config, small_world
 from support.zoo import zoo_data, zoo_model, zoo_reference
 from torch import Tensor
 
+import hpcfsl
 from hpcfsl.config import resolve
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.models.link import Link
+from hpcfsl.trace.schema import METRICS
 from hpcfsl.training.compression import Compression, compressions
 from hpcfsl.training.compression.codes import CodedLink
+from hpcfsl.training.compression.error import relative_error
 from hpcfsl.training.compression.half_precision import LARGEST, HalfCode
 from hpcfsl.training.compression.integers import LEAST, ByteCode
 from hpcfsl.training.compression.largest import largest
@@ -218,3 +222,31 @@ def test_a_compression_without_a_link_says_so() -> None:
     make: Callable[[], Link] = Compression(rule="nameless").link
     with pytest.raises(AssertionError, match="makes its link"):
         make()
+
+
+@pytest.mark.parametrize("rule", ["fp16", "int8", "top-k"])
+def test_the_error_of_the_smashed_data_is_on_record(rule: str, tmp_path: Path) -> None:
+    config = small_config(compression=RULES[rule], evaluation={"shard": 7})
+    tree = config.tree()
+    tree["run"]["rounds"] = 1
+    run = hpcfsl.run(tree, out=tmp_path / "run")
+    metrics = run.table("metrics")
+    found = metrics["value"][(metrics["population"] == 0) & (metrics["metric"] == METRICS.index("smashed-error"))]
+    world = small_world(config)
+    inputs, _ = world.feed.test_batch(0, world.feed.num_test)
+    weights = world.model.layout.unflatten(torch.from_numpy(run.weights()))
+    smashed = world.model.client_forward(weights, torch.from_numpy(inputs)).double()
+    change = link_of(rule)(smashed.float()).double() - smashed
+    np.testing.assert_allclose(found, [float(change.norm() / smashed.norm())], rtol=1e-3)
+    assert 0 < found[0] < (0.9 if rule == "top-k" else 0.01)
+
+
+def test_without_compression_there_is_no_such_error(tmp_path: Path) -> None:
+    tree = small_config().tree()
+    tree["run"]["rounds"] = 1
+    run = hpcfsl.run(tree, out=tmp_path / "run")
+    assert METRICS.index("smashed-error") not in run.table("metrics")["metric"]
+
+
+def test_smashed_data_of_nothing_but_zeros_has_no_error() -> None:
+    assert relative_error(np.zeros(2)) == 0.0
