@@ -182,7 +182,10 @@ X = np.zeros((2, 3))
     [
         ({"x": X}, "has no array y; write it with"),
         ({"y": [0, 1]}, "has no array x"),
-        ({"x": X, "y": [0.0, 1.0]}, "array y has type float64"),
+        ({"x": X, "y": ["a", "b"]}, "array y has type <U1"),
+        ({"x": X, "y": [0.5, np.nan]}, "row 1 of the targets of inputs has a value that is not finite"),
+        ({"x": X, "y": [0.5, 1.0], "x_test": X, "y_test": [0, 1]}, "y and y_test must both hold classes"),
+        ({"x": X, "y": [0.5, 1.0], "x_test": X, "y_test": [[0.5, 1.0]] * 2}, "have 2 targets each and training"),
         ({"x": X, "y": [0, 10**9]}, "array y holds 1000000000; number the classes"),
         ({"x": X, "y": np.array([0, 2**64 - 1], np.uint64)}, "number the classes"),
         ({"x": X, "y": 0}, "targets of shape"),
@@ -241,3 +244,15 @@ def test_a_changed_byte_in_npz_is_never_a_traceback(tmp_path: Path, place: int, 
 def test_a_missing_npz_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.file = .*there is no such file"):
         sources.parse({"source": "npz", "file": str(tmp_path / "none.npz")}).load(0)
+
+
+def test_floating_point_targets_are_numbers_to_predict(tmp_path: Path) -> None:
+    x, y = np.arange(12.0).reshape(4, 3), np.array([0.5, 1.0, -2.0, 3.0], np.float32)
+    np.savez(tmp_path / "one.npz", x=x, y=y, x_test=x[:2], y_test=y[:2])
+    one = sources.parse({"source": "npz", "file": str(tmp_path / "one.npz")}).load(0)
+    assert (one.num_classes, one.num_outputs, one.targets.tolist()) == (0, 1, y[:, None].tolist())
+    assert one.test_targets is not None
+    assert one.test_targets.tolist() == [[0.5], [1.0]]
+    np.savez(tmp_path / "two.npz", x=x, y=np.stack([y, -y], axis=1))
+    two = sources.parse({"source": "npz", "file": str(tmp_path / "two.npz")}).load(0)
+    assert (two.num_classes, two.num_outputs, two.target_shape) == (0, 2, (2,))

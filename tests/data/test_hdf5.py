@@ -59,7 +59,7 @@ def test_compressed_text_with_a_test_set(tmp_path: Path) -> None:
     ("arrays", "message"),
     [
         ({"x": X}, "has no array y; write it with h5py"),
-        ({"x": X, "y": Y.astype(float)}, "array y has type float64"),
+        ({"x": X, "y": Y.astype(float), "x_test": X, "y_test": Y}, "y and y_test must both hold classes"),
         ({"x": ["a", "b", "c", "d"], "y": Y}, "array /x has type object; give numbers"),
         ({"x": X, "y": Y, "client": [[0], [1]]}, "array client has shape"),
         ({"x": X, "y": Y, "client": [["a"], ["b"]]}, "array /client has shape"),

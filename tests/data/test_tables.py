@@ -17,7 +17,7 @@ from support.broken import broken, complaint
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources import sources, tables
-from hpcfsl.errors import ConfigError, DataError
+from hpcfsl.errors import ConfigError, DataError, UserError
 
 Columns = dict[str, list[Any]]
 PEOPLE: Columns = {
@@ -212,3 +212,43 @@ def test_a_broken_csv_is_never_a_traceback(tmp_path: Path, content: bytes) -> No
 def test_a_broken_parquet_file_is_never_a_traceback(tmp_path: Path, data: st.DataObject) -> None:
     (tmp_path / "a.parquet").write_bytes(data.draw(broken(good_parquet())))
     assert "Traceback" not in complaint(lambda: load(tmp_path / "a.parquet"))
+
+
+class TestNumbersToPredict:
+    """`data.target = "number"`."""
+
+    COLUMNS: Columns = {"age": [30, 41, 25], "ill": [1.5, -2.0, 1e6], "cost": [7, 8, 9], "who": ["b", "a", "b"]}
+
+    def test_one_column(self, write: Any) -> None:
+        dataset = load(write(self.COLUMNS), target="number", client="who", features=["age"])
+        assert (dataset.num_classes, dataset.num_outputs, dataset.target_shape) == (0, 1, (1,))
+        assert dataset.targets.tolist() == [[1.5], [-2.0], [1e6]]
+        assert dataset.inputs.tolist() == [[30], [41], [25]]
+        assert dataset.owners is not None
+        assert dataset.owners.tolist() == [1, 0, 1]
+
+    def test_several_columns_and_a_test_file(self, write: Any) -> None:
+        path, test = write(self.COLUMNS), write(self.COLUMNS, "test")
+        dataset = load(path, target="number", more_labels=["cost"], client="who", test_file=str(test))
+        assert dataset.targets.tolist() == [[1.5, 7], [-2.0, 8], [1e6, 9]]
+        assert dataset.inputs.tolist() == [[30], [41], [25]]
+        assert dataset.test_targets is not None
+        assert dataset.test_targets.tolist() == dataset.targets.tolist()
+
+    @pytest.mark.parametrize(
+        ("changes", "text"),
+        [
+            ({"label": "who"}, "row 1, column 'who': 'b' is no number; mend it, or set data.target = 'class'"),
+            ({"label": "age", "more_labels": ["costs"]}, "data.more_labels = 'costs': unknown; did you mean 'cost'"),
+            ({"target": "class", "more_labels": ["cost"]}, "is for numbers; set data.target = 'number'"),
+        ],
+    )
+    def test_what_is_none_is_named(self, write: Any, changes: dict[str, Any], text: str) -> None:
+        with pytest.raises(UserError) as caught:
+            load(write(self.COLUMNS), **{"target": "number", **changes})
+        assert text in str(caught.value)
+
+    def test_a_missing_number_is_named(self, tmp_path: Path) -> None:
+        write_csv(tmp_path / "a.csv", {"x": [1, 2], "ill": [0.5, ""]})
+        with pytest.raises(DataError, match="row 2, column 'ill': is empty"):
+            load(tmp_path / "a.csv", target="number")

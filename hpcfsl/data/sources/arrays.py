@@ -4,6 +4,7 @@
 |---|---|---|
 | `x` | [n, ...] numbers | samples; images are [n, channels, height, width], text [n, positions] |
 | `y` | [n] or [n, positions] whole numbers | classes 0, 1, 2, ...; one at each position to predict the next symbol |
+| | [n] or [n, outputs] floating-point | numbers to predict |
 | `client` | [n] numbers or strings | optional: who each sample belongs to, for the `natural` partition |
 | `x_test`, `y_test` | as `x`, `y` | optional: a test set of its own |
 | `client_test` | as `client` | optional: who each test sample belongs to |
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from hpcfsl.data.dataset import Dataset, count_classes
+from hpcfsl.data.dataset import Dataset, count_classes, numbers_to_predict
 from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import MAX_CLASSES, file_error, find_file, number_owners, number_test_owners
 
@@ -52,15 +53,18 @@ class ArrayFile(Source):
         for name in REQUIRED:
             if name not in arrays:
                 raise file_error(path, f"has no array {name}; write it with {self.how_to_write}")
-        targets = _classes(path, arrays, "y")
-        test_targets = _classes(path, arrays, "y_test") if "y_test" in arrays else None
+        targets = _targets(path, arrays, "y")
+        test_targets = _targets(path, arrays, "y_test") if "y_test" in arrays else None
+        if test_targets is not None and test_targets.dtype != targets.dtype:
+            raise file_error(path, "arrays y and y_test must both hold classes, whole numbers, or both floating-point")
         largest = max(labels.max(initial=0) for labels in (targets, test_targets) if labels is not None)
+        numbers = targets.dtype.kind == "f"
         return Dataset(
             name=self.file,
             inputs=arrays["x"],
             targets=targets,
             owners=number_owners(arrays["client"]) if _names_owners(path, arrays, "client") else None,
-            num_classes=count_classes(int(largest), targets.shape[1:], self.vocabulary),
+            num_classes=0 if numbers else count_classes(int(largest), targets.shape[1:], self.vocabulary),
             test_inputs=arrays.get("x_test"),
             test_targets=test_targets,
             vocabulary=self.vocabulary,
@@ -68,8 +72,11 @@ class ArrayFile(Source):
         )
 
 
-def _classes(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[np.int64]:
+def _targets(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    """Return classes, int64 as stored, or numbers to predict, float64 [n, outputs]."""
     labels = arrays[name]
+    if labels.dtype.kind == "f":
+        return numbers_to_predict(labels.astype(np.float64, copy=False))
     if labels.dtype.kind not in "bui":
         raise file_error(path, f"array {name} has type {labels.dtype}; classes are whole numbers 0, 1, 2, ...")
     if labels.max(initial=0) >= MAX_CLASSES:

@@ -1,6 +1,7 @@
 """Tables with one row a sample: what `csv` and `parquet` have in common.
 
-One column is the class, whose values may be any texts or numbers; they are numbered in sorted order. One may say whose
+One column is the class, whose values may be any texts or numbers; they are numbered in sorted order. Or one or several
+columns are numbers to predict (`data.target = "number"`). One may say whose
 the sample is, and its values are the natural clients. The others, or those that `data.features` names, are the inputs:
 a column of numbers is one input, any other column a category. Categories are those of training and test file together.
 
@@ -42,7 +43,14 @@ class Table(Source):
     """Path of a test set with the same columns; without one, the partition holds out samples."""
 
     label: str = Field(min_length=1)
-    """Name of the column with the class: any texts or numbers, numbered in sorted order."""
+    """Name of the column with the class: any texts or numbers, numbered in sorted order; or with the number to
+    predict."""
+
+    target: Literal["class", "number"] = "class"
+    """What `label` holds: a class, or a number to predict."""
+
+    more_labels: tuple[str, ...] = Field((), max_length=10_000)
+    """Names of further columns with numbers to predict, all by one model."""
 
     client: str = ""
     """Name of the column that says whose a sample is; empty where there is none."""
@@ -85,7 +93,7 @@ class Table(Source):
             inputs=inputs,
             targets=targets,
             owners=owners if self.client else None,
-            num_classes=len(classes),
+            num_classes=0 if self._has_numbers else len(classes),
             test_inputs=test[0] if test else None,
             test_targets=test[1] if test else None,
             test_owners=test[2] if test and self.client else None,
@@ -93,32 +101,47 @@ class Table(Source):
 
     def _choose_features(self, path: Path) -> list[str]:
         names = self.read_names(path)
-        wanted = {"label": self.label, **({"client": self.client} if self.client else {})}
-        for key, name in (*wanted.items(), *(("features", name) for name in self.features)):
+        if self.more_labels and not self._has_numbers:
+            raise ConfigError("data.more_labels", list(self.more_labels), "is for numbers; set data.target = 'number'")
+        wanted = [("label", self.label), *(("more_labels", name) for name in self.more_labels)]
+        wanted += [("client", self.client)] if self.client else []
+        for key, name in (*wanted, *(("features", name) for name in self.features)):
             if name not in names:
                 raise ConfigError(f"data.{key}", name, suggest(name, names))
         if len(set(names)) < len(names):
             raise file_error(path, f"has two columns {shorten(max(names, key=names.count))}; rename one of them")
-        features = list(self.features) or [name for name in names if name not in wanted.values()]
+        features = list(self.features) or [name for name in names if name not in {taken for _, taken in wanted}]
         if not features:
             raise file_error(path, "has no column besides label and client; add the inputs")
         return features
 
     def _pieces(self, path: Path, features: list[str]) -> Iterator[tuple[int, Piece]]:
         """Yield the pieces of a file, checked for what is missing, each with the number of the row it starts at."""
-        texts = [self.label, *([self.client] if self.client else [])]
+        numbers = [self.label, *self.more_labels] if self._has_numbers else []
+        texts = [*([] if numbers else [self.label]), *([self.client] if self.client else [])]
         row = 1
-        for piece in self.read_pieces(path, features=features, texts=texts):
-            for name in (*features, *texts):
+        for piece in self.read_pieces(path, features=[*features, *numbers], texts=texts):
+            for name in (*features, *numbers, *texts):
                 check_complete(path, name, row, piece[name])
             yield row, piece
             row += len(piece[self.label])
+
+    @property
+    def _has_numbers(self) -> bool:
+        return self.target == "number"
+
+    def _targets(self, path: Path, row: int, piece: Piece, classes: Mapping[str, int]) -> NDArray[Any]:
+        """Return the classes of a piece, int64 [rows], or its numbers to predict, float64 [rows, outputs]."""
+        if not self._has_numbers:
+            return np.array([classes[str(label)] for label in piece[self.label]], np.int64)
+        return np.stack([_numbers(path, row, name, piece[name]) for name in (self.label, *self.more_labels)], axis=1)
 
     def _survey(self, path: Path, features: list[str]) -> _Survey:
         found = _Survey(columns={name: _Column() for name in features})
         for row, piece in self._pieces(path, features):
             found.rows += len(piece[self.label])
-            found.labels.update(map(str, piece[self.label]))
+            if not self._has_numbers:
+                found.labels.update(map(str, piece[self.label]))
             if self.client:
                 found.clients.update(map(str, piece[self.client]))
             for name, column in found.columns.items():
@@ -136,15 +159,17 @@ class Table(Source):
         columns: Mapping[str, list[str]],
         classes: Mapping[str, int],
         clients: Mapping[str, int],
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return inputs [n, width], classes [n] and clients [n] of a file; `columns` has the categories of each."""
+    ) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[np.int64]]:
+        """Return inputs [n, width], targets [n, ...] and clients [n] of a file; `columns` has categories of inputs."""
         widths = {name: len(known) if known and self.categories == "one-hot" else 1 for name, known in columns.items()}
         check_fits(path, "the table", survey.rows * (4 * sum(widths.values()) + 16))
         inputs = np.empty((survey.rows, sum(widths.values())), np.float32)
-        targets, owners = np.empty(survey.rows, np.int64), np.zeros(survey.rows, np.int64)
+        owners = np.zeros(survey.rows, np.int64)
+        shape = (survey.rows, 1 + len(self.more_labels)) if self._has_numbers else (survey.rows,)
+        targets: NDArray[Any] = np.empty(shape, np.float64 if self._has_numbers else np.int64)
         for row, piece in self._pieces(path, list(columns)):
             place = slice(row - 1, row - 1 + len(piece[self.label]))
-            targets[place] = [classes[str(label)] for label in piece[self.label]]
+            targets[place] = self._targets(path, row, piece, classes)
             if self.client:
                 owners[place] = [clients[str(client)] for client in piece[self.client]]
             at = 0
@@ -217,6 +242,16 @@ def _as_numbers(values: Sequence[str]) -> NDArray[np.float64] | None:
     except ValueError:
         return None
     return numbers if np.isfinite(numbers).all() else None
+
+
+def _numbers(path: Path, row: int, name: str, values: Sequence[str] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a piece of a column of numbers to predict; raise a DataError for the first value that is none."""
+    numbers = values if isinstance(values, np.ndarray) else _as_numbers(values)
+    if numbers is None:
+        place = next(place for place, value in enumerate(values) if _as_numbers([str(value)]) is None)
+        trouble = f"row {row + place}, column {shorten(name)}: {shorten(str(values[place]))} is no number"
+        raise file_error(path, f"{trouble}; mend it, or set data.target = 'class'")
+    return numbers
 
 
 def _to_inputs(values: Sequence[str] | NDArray[np.float64], known: list[str], width: int) -> NDArray[Any]:
