@@ -61,6 +61,13 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "threat": FLIP,
         "evaluation": EVALUATION,
     },
+    "numbers": {
+        "data": {"source": "diabetes"},
+        "partition": {"rule": "quantity", "clients": 9},
+        "training": {"loss": "huber", "batch_size": 4},
+        "groups": {"number": 3},
+        "evaluation": {**EVALUATION, "held_out_clients": 2},
+    },
     "kept": {
         "run": {"client_state_mib": 0.01},
         "protocol": {"name": "splitfed-v3"},
@@ -68,6 +75,19 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "participation": {"rule": "number", "clients": 9},
         "threat": FLIP,
         "evaluation": EVALUATION,
+    },
+    "in_turn": {"protocol": {"name": "splitfed-v2"}, "threat": FLIP, "groups": {"number": 5}},
+    "together": {
+        "protocol": {"name": "parallel", "undo": "screen"},
+        "screening": {"rule": "centroids"},
+        "threat": FLIP,
+    },
+    "u_shaped": {
+        "run": {"hold_mib": 0.0},
+        "model": {"hidden": [8, 6]},
+        "protocol": {"name": "u-shaped"},
+        "training": {"batch_size": 8, "local_epochs": 2},
+        "threat": FLIP,
     },
     # Two groups leave most of the ranks without one; twelve give each rank several.
     "few_groups": {"groups": {"number": 2}, "participation": {"rule": "number", "clients": 7}},

@@ -9,4 +9,16 @@ from hpcfsl.training.protocols import fedavg, parallel, splitfed_v1, splitfed_v2
 from hpcfsl.training.protocols.protocol import Protocol, protocols
 from hpcfsl.training.protocols.wire import FLOAT_BYTES, LABEL_BYTES, WireBytes
 
-__all__ = ["FLOAT_BYTES", "LABEL_BYTES", "Protocol", "WireBytes", "fedavg", "parallel", "protocols", "splitfed_v1", "splitfed_v2", "splitfed_v3", "u_shaped"]
+__all__ = [
+    "FLOAT_BYTES",
+    "LABEL_BYTES",
+    "Protocol",
+    "WireBytes",
+    "fedavg",
+    "parallel",
+    "protocols",
+    "splitfed_v1",
+    "splitfed_v2",
+    "splitfed_v3",
+    "u_shaped",
+]
