@@ -88,17 +88,16 @@ def curve(run: hpcfsl.Run, population: str, metric: str) -> Curve:
 
 
 def read(folder: Path, line: Line) -> Found | None:
-    """Return what came out of a line's sweep; None where nothing is finished."""
-    if not (folder / line.name / "sweep.json").exists():
-        return None
+    """Return what came out of a line's sweeps, NAME and NAME-shared; None where nothing is finished."""
     wanted: dict[str, int] = {}
     curves: dict[str, list[Curve]] = {}
     own: dict[str, list[float]] = {}
-    for row in read_rows(folder / line.name):
+    sweeps = [folder / line.name, folder / f"{line.name}-shared"]
+    for sweep, row in ((each, row) for each in sweeps if (each / "sweep.json").exists() for row in read_rows(each)):
         wanted[row.case] = wanted.get(row.case, 0) + 1
         if row.status != "finished":
             continue
-        run = hpcfsl.open(folder / line.name / "runs" / row.name)
+        run = hpcfsl.open(sweep / "runs" / row.name)
         curves.setdefault(row.case, []).append(curve(run, line.population, line.metric))
         own.setdefault(row.case, []).extend(curve(run, "clients", line.metric)[1][-1:])
     if not curves:
