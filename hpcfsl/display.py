@@ -101,6 +101,7 @@ def print_summary(run: Run) -> None:
     table.add_column()
     for name, value in (
         *_metric_rows(tree),
+        *_personal_rows(tree),
         *_detection_rows(run, tree["detection"]),
         *_fault_rows(tree),
         *_cost_rows(tree),
@@ -126,6 +127,11 @@ def _metric_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
             if spread is not None:
                 mean, low, high = (_value(name, spread[part]) for part in ("mean", "min", "max"))
                 yield f"{title} {NAMES.get(name, name)}", f"mean {mean}, from {low} to {high}"
+
+
+def _personal_rows(tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if tree["averaged_for_tests"] is not None:
+        yield "tests use", f"averaged {tree['averaged_for_tests']}, but each client its own where it has one"
 
 
 def _detection_rows(run: Run, detection: dict[str, Any]) -> Iterator[tuple[str, str]]:

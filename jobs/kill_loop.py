@@ -21,10 +21,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import hpcfsl
 from hpcfsl.bench.processes import rank_command
@@ -49,6 +50,9 @@ rounds = {rounds}
 checkpoint_rounds = {cadence}
 device = "cpu"
 seed = {seed}
+client_state_mib = 0.01
+[protocol]
+name = "{protocol}"
 [data]
 source = "synthetic"
 shape = [1, {side}, {side}]
@@ -65,6 +69,7 @@ name = "mlp"
 hidden = [{hidden}]
 [training]
 batch_size = 8
+drift = "{drift}"
 server_learning_rate = 0.02
 [server_optimizer]
 rule = "adam"
@@ -116,13 +121,18 @@ class Kill:
 
 
 def make_cases(seed: int) -> tuple[Case, ...]:
-    """Return a run that commits all the time, and one whose commits are long: some megabytes by every rank."""
-    short = {"rounds": 60, "cadence": 2, "side": 4, "hidden": 8, "buffer": 1}
-    large = {"rounds": 24, "cadence": 1, "side": 28, "hidden": 512, "buffer": 2}
-    return tuple(
-        Case(name=name, rounds=sizes["rounds"], cadence=sizes["cadence"], text=SMALL.format(seed=seed, **sizes))
-        for name, sizes in (("short", short), ("large", large))
-    )
+    """Return a run that commits all the time, and one whose commits are long: some megabytes by every rank.
+
+    In the first each client keeps a part of the model and a control variate, most of them in scratch files.
+    """
+    short = {"cadence": 2, "side": 4, "hidden": 8, "buffer": 1, "protocol": "splitfed-v3", "drift": "scaffold"}
+    large = {"cadence": 1, "side": 28, "hidden": 512, "buffer": 2, "protocol": "splitfed-v1", "drift": "none"}
+    return (_case("short", short, rounds=60, seed=seed), _case("large", large, rounds=24, seed=seed))
+
+
+def _case(name: str, choices: Mapping[str, Any], *, rounds: int, seed: int) -> Case:
+    text = SMALL.format(seed=seed, rounds=rounds, **choices)
+    return Case(name=name, rounds=rounds, cadence=choices["cadence"], text=text)
 
 
 class KillLoop:

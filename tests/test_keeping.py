@@ -17,6 +17,7 @@ from support.ranks import ThreadCommunicator, on_ranks
 import hpcfsl
 from hpcfsl import simulation
 from hpcfsl.config import Config, resolve
+from hpcfsl.display import print_summary
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.evaluation import measure_own
 from hpcfsl.group import GroupStatus
@@ -31,6 +32,7 @@ from hpcfsl.state import PERSONAL, VARIATE, State
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.trace.digest import digest
 from hpcfsl.trace.folder import RunFolder
+from hpcfsl.trace.inspect import summary
 from hpcfsl.training.evaluation import evaluate
 from hpcfsl.training.reference import train_client
 from hpcfsl.world import World
@@ -155,13 +157,45 @@ def test_v3_is_v1_with_all_layers_of_the_client_half_personal() -> None:
     assert own_rows(one, PERSONAL).keys() == own_rows(other, PERSONAL).keys()
 
 
-def test_the_first_round_of_v3_is_that_of_v1() -> None:
-    # All start alike: server halves move alike, and the average of the client halves is the averaged client half.
-    worlds = [small_world(small_config("averaging", protocol=each)) for each in (V3, {"name": "splitfed-v1"})]
+@pytest.mark.parametrize(
+    ("protocol", "plain"),
+    [
+        (V3, "splitfed-v1"),
+        ({"name": "fedavg", "personal": ["linear3"]}, "fedavg"),
+        ({"name": "u-shaped", "personal": ["linear3"]}, "u-shaped"),
+    ],
+)
+def test_the_first_round_is_that_without_personal_parts(protocol: dict[str, Any], plain: str) -> None:
+    # All start alike: what is shared moves alike, and the average of the parts is the averaged part.
+    worlds = [small_world(small_config("averaging", protocol=each)) for each in (protocol, {"name": plain})]
     (one, _), (other, _) = (run_rounds(world, 1) for world in worlds)
-    layout = worlds[0].model.layout
-    assert as_bits(layout.server_half(one.weights)) == as_bits(layout.server_half(other.weights))
-    np.testing.assert_allclose(layout.client_half(one.weights), layout.client_half(other.weights), rtol=1e-5, atol=1e-7)
+    part = worlds[0].personal
+    assert 0 < part.size < worlds[0].model.layout.size
+    assert as_bits(part.take_rest(one.weights)) == as_bits(part.take_rest(other.weights))
+    np.testing.assert_allclose(part.take(one.weights), part.take(other.weights), rtol=1e-5, atol=1e-7)
+    # In the second round each trains from its own.
+    later = [run_rounds(world, 2)[0].weights for world in worlds]
+    assert float((part.take(later[0]) - part.take(later[1])).abs().max()) > 1e-4
+
+
+def test_bytes_by_hand() -> None:
+    # The model: 6 x 8 + 8 numbers before the cut, 8 x 5 + 5 and 5 x 3 + 3 after it. Smashed data: 8 numbers a sample.
+    client, server, samples = 56, 63, np.array([5, 20])
+    cases: list[tuple[dict[str, Any], str, int, int]] = [
+        (V3, "none", 0, server),
+        ({"name": "splitfed-v1", "personal": ["linear1"]}, "none", 0, server),
+        ({"name": "fedavg", "personal": ["linear3"]}, "none", client + 45, client + 45),
+        ({"name": "splitfed-v1"}, "scaffold", client, client + server),
+        ({"name": "fedavg"}, "scaffold", client + server, client + server),
+        (V3, "scaffold", 0, server),
+    ]
+    for protocol, drift, held, all_shared in cases:
+        world = small_world(small_config(protocol=protocol, training={"batch_size": 4, "drift": drift}))
+        wire, times = world.wire_bytes(samples), 2 if drift == "scaffold" else 1
+        assert wire.model_up.tolist() == [4 * held] * 2
+        assert wire.model_down.tolist() == [4 * held * times] * 2
+        assert world.across_bytes() == 4 * all_shared * times
+        assert wire.smashed_up.tolist() == ([0, 0] if protocol["name"] == "fedavg" else (samples * 8 * 4).tolist())
 
 
 def test_nothing_personal_is_uploaded_scored_or_noisy() -> None:
@@ -291,10 +325,10 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("one_at_a_time")
 def test_a_run_goes_on_with_its_vectors_on_any_number_of_ranks(
-    tiny: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = hpcfsl.run(kept_run(tiny, 6), out=tmp_path / "whole")
-    for rounds, size in ((2, 2), (4, 3), (5, 1), (6, 4)):
+    whole = hpcfsl.run(kept_run(tiny, 4), out=tmp_path / "whole")
+    for rounds, size in ((2, 2), (3, 1), (4, 3)):
         config = resolve(kept_run(tiny, rounds, client_state_mib=0.001 * size))
         worlds = [small_world(config) for _ in range(size)]
 
@@ -308,9 +342,12 @@ def test_a_run_goes_on_with_its_vectors_on_any_number_of_ranks(
             patch.setattr(simulation, "build_world", of_rank)
             assert on_ranks(size, start) == ["finished"] * size
     assert digest(hpcfsl.open(tmp_path / "parts")) == digest(whole)
-    files = sorted(path.name for path in (tmp_path / "parts" / "checkpoints").glob("clients_000006_*"))
-    assert "clients_000006_rank_0000_of_0004_personal_0000.h5" in files
-    assert "clients_000006_rank_0003_of_0004_variate_0000.h5" in files
+    assert summary(whole)["averaged_for_tests"] == "client halves"
+    print_summary(whole)
+    assert "averaged client halves" in capsys.readouterr().out
+    files = sorted(path.name for path in (tmp_path / "parts" / "checkpoints").glob("clients_000004_*"))
+    assert "clients_000004_rank_0000_of_0003_personal_0000.h5" in files
+    assert "clients_000004_rank_0002_of_0003_variate_0000.h5" in files
 
 
 @pytest.mark.usefixtures("one_at_a_time")

@@ -34,6 +34,7 @@ def summary(run: Run) -> dict[str, Any]:
         "provenance": run.provenance,
         "ranks": _ranks(run),
         **metrics(run),
+        "averaged_for_tests": _averaged_for_tests(run),
         "bytes": _bytes(run),
         "seconds": {"total": float(run.column("rounds", "seconds").sum()), "by_phase": _phases(run)},
         "events": _events(run),
@@ -63,6 +64,15 @@ def metrics(run: Run) -> dict[str, Any]:
         }
     )
     return found
+
+
+def _averaged_for_tests(run: Run) -> str | None:
+    """Return what in the tested global model is an average of what stays with clients; None where nothing does."""
+    protocol = run.config.get("protocol", {})
+    if protocol.get("name") == "splitfed-v3":
+        return "client halves"
+    layers = protocol.get("personal") or []
+    return f"personal layers {', '.join(layers)}" if layers else None
 
 
 def _ranks(run: Run) -> dict[str, Any]:

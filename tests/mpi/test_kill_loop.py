@@ -54,7 +54,9 @@ def test_a_run_that_is_not_the_undisturbed_one_is_reported(script: ModuleType, t
         name="short",
         rounds=2,
         cadence=1,
-        text=script.SMALL.format(seed=1, rounds=2, cadence=1, side=4, hidden=8, buffer=1),
+        text=script.SMALL.format(
+            seed=1, rounds=2, cadence=1, side=4, hidden=8, buffer=1, protocol="splitfed-v3", drift="scaffold"
+        ),
     )
     loop._digests["short"] = "0" * 64
     with pytest.raises(script.KillLoopError, match="the undisturbed run has 0000"):
