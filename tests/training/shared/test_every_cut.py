@@ -1,0 +1,56 @@
+"""A shared server half at every cut of every shipped model: alone in a group it is as good as a copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.model_cases import CASES, Case
+
+from hpcfsl.models.split import SplitModel, cut_points, split, tail_points
+from hpcfsl.training.one_by_one import OneByOneExecutor
+from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.shared.loop import LoopPass
+from hpcfsl.training.shared.trainer import SharedTrainer
+from hpcfsl.training.updates import LocalData
+
+CPU = torch.device("cpu")
+KEY: dict[str, Any] = {"seed": 3, "round": 1}
+SETTINGS = TrainingSettings(batch_size=2, learning_rate=0.01)
+
+
+def parts_of(case: Case) -> list[SplitModel]:
+    """Return the model at each cut, without a tail and with one."""
+    module, samples, found = case.module(), case.samples, []
+    for cut in cut_points(module):
+        for tail in (None, *tail_points(module, cut)[-1:]):
+            found.append(
+                split(
+                    module,
+                    cut,
+                    samples.shape,
+                    target_shape=samples.target_shape,
+                    vocabulary=samples.vocabulary,
+                    predicts=samples.predicts,
+                    tail=tail,
+                )
+            )
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_alone_in_a_group(name: str) -> None:
+    case = CASES[name]
+    inputs, targets = case.batch(3)
+    data = LocalData(clients=np.array([4]), counts=np.array([3]), inputs=inputs, targets=targets)
+    for model in parts_of(case):
+        start = model.initial_weights(1)
+        wanted = OneByOneExecutor(model, SETTINGS, CPU).train(start, data, **KEY)
+        for in_turn in (False,) if model.has_tail else (False, True):
+            shared = SharedTrainer(model, SETTINGS, CPU, LoopPass(model, SETTINGS, CPU), in_turn=in_turn)
+            first, session = shared.train(start, data, **KEY)
+            torch.testing.assert_close(first.updates, wanted.updates, rtol=1e-4, atol=1e-7)
+            again = shared.replay(session, np.ones(1))
+            torch.testing.assert_close(again.displacement, session.displacement, rtol=1e-4, atol=1e-7)
