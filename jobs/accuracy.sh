@@ -13,8 +13,8 @@ source jobs/lib.sh
 
 folder=runs/accuracy
 # One process a core, started together; the longest first.
-names=(fashion-iid-shared fashion-dirichlet-shared fashion-iid fashion-dirichlet docstrings spoken-digits spoken-digits-new smartwatch-forecast smartwatch
-    vader-documents vader-domains digits vowels vowels-new diabetes)
+names=(fashion-iid-shared fashion-dirichlet-shared fashion-iid fashion-dirichlet docstrings-shared docstrings
+    spoken-digits spoken-digits-new smartwatch-forecast smartwatch vader-documents vader-domains digits vowels vowels-new diabetes)
 [ $# -eq 0 ] || names=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
 mkdir -p "$folder"
