@@ -20,7 +20,18 @@ from hpcfsl.cli import main
 from hpcfsl.config import load_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("method", "configuration", "running", "extending", "architecture", "scaling", "clusters", "faults", "data")
+PAGES = (
+    "method",
+    "configuration",
+    "running",
+    "extending",
+    "architecture",
+    "scaling",
+    "clusters",
+    "faults",
+    "data",
+    "protocols",
+)
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -80,7 +91,7 @@ def test_the_package_out_of_the_tree_is_found_and_used(tmp_path: Path) -> None:
 
 
 def test_configurations_load() -> None:
-    shown = {**files("configuration"), **files("faults")}
+    shown = {**files("configuration"), **files("faults"), **files("protocols")}
     assert shown
     for text in shown.values():
         load_text(text)

@@ -67,3 +67,11 @@ def test_the_command(tmp_path: Path) -> None:
         refused = CliRunner().invoke(main, ["bytes", option, name])
         assert refused.exit_code == 2
         assert refused.output.count("\n") == 1
+
+
+def test_the_page_shows_what_the_command_prints() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    models = ["--model", "digits-cnn", "--model", "gru-lm", "--model", "tcn"]
+    printed = CliRunner().invoke(main, ["bytes", "--short", "--samples", "100", *models]).output.splitlines()
+    assert len(printed) == 5
+    assert [line for line in printed if line not in page.splitlines()] == []

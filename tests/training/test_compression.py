@@ -30,6 +30,7 @@ from hpcfsl.training.compression.sparse import num_kept, place_bytes
 from hpcfsl.training.executors import make_executor, train_group
 from hpcfsl.training.native.executor import why_not
 from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.shared import make_shared
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.stacked.functional import FunctionalStep
 
@@ -250,3 +251,15 @@ def test_without_compression_there_is_no_such_error(tmp_path: Path) -> None:
 
 def test_smashed_data_of_nothing_but_zeros_has_no_error() -> None:
     assert relative_error(np.zeros(2)) == 0.0
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(("in_turn", "executor"), [(False, "stacked"), (False, "one-by-one"), (True, "one-by-one")])
+def test_a_shared_server_half_sees_what_a_copy_would(in_turn: bool, executor: str, rule: str) -> None:
+    model, data = compressed("mlp", rule), zoo_data("mlp", (7,), (3,))
+    settings, start = TrainingSettings(batch_size=3, local_epochs=2, executor=executor), model.initial_weights(1)
+    shared, _ = make_shared(model, settings, CPU, in_turn=in_turn).train(start, data, seed=5, round=2)
+    alone = make_executor(model, settings.replace(executor="one-by-one"), CPU).train(start, data, seed=5, round=2)
+    np.testing.assert_allclose(shared.updates, alone.updates, rtol=1e-4, atol=1e-5)
+    plain, _ = make_shared(zoo_model("mlp"), settings, CPU, in_turn=in_turn).train(start, data, seed=5, round=2)
+    assert float((plain.updates - shared.updates).abs().max()) > 1e-6
