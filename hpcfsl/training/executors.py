@@ -29,7 +29,8 @@ from hpcfsl.training.updates import FirstUpdates, LocalData, gather, rows_of
 UNKNOWN = 1 << 40
 """Samples of the largest client where nobody counted."""
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+HEAVY = (nn.Conv2d, nn.Conv3d, nn.LSTM)
+"""Layers that a CPU trains faster client by client than stacked: one client's numbers stay in its cache."""
 
 
 class Executor(Protocol):
@@ -136,7 +137,7 @@ def _rule(model: SplitModel, device: torch.device, usable: Callable[[str], bool]
     """Return the executor of a model that no table knows."""
     if usable("native"):
         return "native"
-    return "stacked" if device.type == "cuda" or not has_convolutions(model) else "one-by-one"
+    return "stacked" if device.type == "cuda" or not is_heavy(model) else "one-by-one"
 
 
 def _is_usable(name: str, model: SplitModel, settings: TrainingSettings, device: torch.device) -> bool:
@@ -171,7 +172,7 @@ def train_group(
     return gather(trained, len(data.clients))
 
 
-def has_convolutions(model: SplitModel) -> bool:
-    """Return whether any part of the model convolves."""
+def is_heavy(model: SplitModel) -> bool:
+    """Return whether any part of the model is better not stacked on a CPU."""
     halves = (model.client_half, model.server_half, model.tail)
-    return any(isinstance(module, CONVOLUTIONS) for half in halves for module in half.modules())
+    return any(isinstance(module, HEAVY) for half in halves for module in half.modules())

@@ -24,7 +24,7 @@ from torch import Tensor
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
 from hpcfsl.seeding import Purpose, random_words
-from hpcfsl.training.executors import check_device, has_convolutions
+from hpcfsl.training.executors import check_device, is_heavy
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.combine import Mean
 from hpcfsl.training.shared.halves import ServerHalf, join, own_layout
@@ -293,8 +293,8 @@ def _refuse(settings: TrainingSettings, in_turn: bool) -> None:
 def _choose(model: SplitModel, settings: TrainingSettings, device: torch.device, in_turn: bool) -> Pass:
     if in_turn or settings.executor == "one-by-one":
         return LoopPass(model, settings, device)
-    if settings.executor == "auto" and device.type != "cuda" and has_convolutions(model):
-        return LoopPass(model, settings, device, detail="not stacked: convolutions on a CPU")
+    if settings.executor == "auto" and device.type != "cuda" and is_heavy(model):
+        return LoopPass(model, settings, device, detail="not stacked: faster so on a CPU")
     try:
         return StackedPass(model, settings, device)
     except UnstackableError as error:
