@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"^```toml[^\n]*\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 READY = sorted((ROOT / "jobs/data").glob("*.toml"))
-NO_DOWNLOAD = ("digits", "series")
+NO_DOWNLOAD = ("digits", "series", "diabetes")
 
 
 @pytest.mark.parametrize("text", SHOWN)

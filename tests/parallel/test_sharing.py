@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from support.ranks import ThreadCommunicator, on_ranks
 
 from hpcfsl.config import resolve
+from hpcfsl.data import arena
 from hpcfsl.errors import DataError
 from hpcfsl.parallel import sharing
 from hpcfsl.parallel.communicator import AgreedError, SerialCommunicator
@@ -69,6 +71,32 @@ class TestWhatIsShared:
         assert shared_maps() == before
         assert open_files() == 0
 
+    def test_large_arrays_of_sources_are_not_copied(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        offers: list[Any] = []
+        take = sharing._take
+        monkeypatch.setattr(sharing, "_take", lambda offer: offers.append(offer) or take(offer))
+        before = shared_maps()
+
+        def make() -> Any:
+            pixels = arena.empty((300, 1000), np.float32)
+            pixels[:] = np.arange(300_000, dtype=np.float32).reshape(300, 1000)
+            return {"images": pixels[:, None], "some": pixels[100:], "few": arena.empty((3,), np.int64) * 0}
+
+        for value, problem in on_ranks(3, lambda communicator: share_on_node(communicator, make)):
+            assert problem == ""
+            np.testing.assert_array_equal(value["images"][:, 0].reshape(-1), np.arange(300_000, dtype=np.float32))
+            np.testing.assert_array_equal(value["some"], value["images"][100:, 0])
+            assert (value["few"].tolist(), value["images"].flags.writeable) == ([0, 0, 0], False)
+        assert [(number, size) for number, _, size in offers[0].places] == [(1, 1_200_000), (1, 800_000), (0, 24)]
+        del value
+        gc.collect()
+        assert (shared_maps(), open_files()) == (before, 0)
+
+    def test_alone_a_source_makes_arrays_of_its_own(self) -> None:
+        array = arena.empty((1 << 20,), np.uint8)
+        assert array.flags.writeable
+        assert arena.find(memoryview(array.data)) is None
+
     @pytest.mark.parametrize("dtype", ["u1", "?", "<f4", ">i2", "i8", "U3"])
     def test_arrays_of_every_kind_come_through(self, dtype: str, tmp_path: Path) -> None:
         generator = np.random.default_rng(1)
@@ -119,7 +147,10 @@ class TestWhereItCannotBeShared:
 
     def test_the_path_leads_to_another_file(self, maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
         take = sharing._take
-        monkeypatch.setattr(sharing, "_take", lambda offer: take(replace(offer, token=b"another file's 16")))
+        other = b"another file's 16"
+        monkeypatch.setattr(
+            sharing, "_take", lambda offer: take(replace(offer, files=tuple((path, other) for path, _ in offer.files)))
+        )
         self.all_own(maker, "different process namespaces")
 
     def test_a_class_that_pickle_refuses(self) -> None:

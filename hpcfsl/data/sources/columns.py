@@ -11,8 +11,6 @@ A cell that is empty or not finite is an error that names row and column; row 1 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.data.sources.csv_table import csv_names, csv_pieces
-from hpcfsl.data.sources.files import check_fits, file_error
+from hpcfsl.data.sources.files import file_error
+from hpcfsl.data.sources.npz_file import npz_names, read_npz
 from hpcfsl.data.sources.parquet import parquet_names, parquet_pieces
 from hpcfsl.data.sources.tables import Piece, check_complete
-from hpcfsl.errors import ConfigError, DataError, shorten
+from hpcfsl.errors import ConfigError, shorten
 from hpcfsl.settings import suggest
 
 
@@ -72,7 +71,7 @@ class Columns:
 
     def _names(self) -> list[str]:
         if self._kind == ".npz":
-            return [name for name in _load(self._path, None) if name]
+            return npz_names(self._path)
         return parquet_names(self._path) if self._kind == ".parquet" else csv_names(self._path, self._delimiter)
 
     def _pieces(self, numbers: list[str], texts: list[str]) -> Iterator[Piece]:
@@ -100,7 +99,7 @@ def _floats(path: Path, name: str, row: int, values: Sequence[str] | NDArray[np.
 
 
 def _arrays(path: Path, numbers: list[str], texts: list[str]) -> Piece:
-    arrays = _load(path, {*numbers, *texts})
+    arrays = read_npz(path, list(dict.fromkeys((*numbers, *texts))))
     for name, array in arrays.items():
         if array.ndim != 1 or not len(array) or len(array) != len(next(iter(arrays.values()))):
             raise file_error(path, f"array {name} has shape {array.shape}; give one value a row, as many as the others")
@@ -114,21 +113,3 @@ def _as_texts(array: NDArray[Any]) -> list[str]:
     if array.dtype.kind == "S":
         return [text.decode("utf-8", "replace") for text in array.tolist()]
     return [str(value) for value in array.tolist()]
-
-
-def _load(path: Path, names: set[str] | None) -> dict[str, NDArray[Any]]:
-    """Return arrays of an .npz file by name; without names, all of them empty."""
-    # Everything that numpy, zipfile and zlib raise for a damaged file.
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if names is None:
-                return {name: np.empty(0) for name in archive.files}
-            for name in names:
-                check_fits(path, f"array {name}", archive.zip.getinfo(f"{name}.npy").file_size)
-            return {name: archive[name] for name in sorted(names)}
-    except DataError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, MemoryError) as error:
-        raise file_error(path, f"cannot be read as .npz ({error}); write it with numpy.savez") from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise file_error(path, f"is damaged ({error}); write it again with numpy.savez") from None

@@ -16,6 +16,7 @@ import h5py  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data import arena
 from hpcfsl.data.sources.files import check_stored, file_error
 from hpcfsl.data.sources.hdf5_texts import read_variable_texts
 from hpcfsl.errors import UserError
@@ -80,7 +81,10 @@ def read_numbers(path: Path, array: Any) -> NDArray[Any]:
     """Return a whole array of numbers; DataError for any other type."""
     if array.dtype.kind not in "buif":
         raise file_error(path, f"array {array.name} has type {array.dtype}; give numbers")
-    return np.asarray(array[()])
+    found = arena.empty(array.shape, array.dtype)
+    if found.size:
+        array.read_direct(found)
+    return found
 
 
 def read_texts(path: Path, array: Any) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data import arena
 from hpcfsl.data.sources.files import check_stored
 from hpcfsl.errors import DataError
 
@@ -65,7 +66,9 @@ def _read_array(stream: BufferedIOBase, path: Path) -> NDArray[Any]:
 
 
 def _read_exactly(stream: BufferedIOBase, num_bytes: int, path: Path) -> NDArray[np.uint8]:
-    content = np.zeros(num_bytes, np.uint8)  # the system gives a page of it when the first byte of the page arrives
+    content = arena.empty(
+        (num_bytes,), np.uint8
+    )  # the system gives a page of it when the first byte of the page arrives
     place = 0
     while place < num_bytes and (count := stream.readinto(content.data[place : place + _PIECE_BYTES])):
         place += count

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, file_error, find_file, number_labels
@@ -163,7 +164,7 @@ class Table(Source):
         """Return inputs [n, width], targets [n, ...] and clients [n] of a file; `columns` has categories of inputs."""
         widths = {name: len(known) if known and self.categories == "one-hot" else 1 for name, known in columns.items()}
         check_fits(path, "the table", survey.rows * (4 * sum(widths.values()) + 16))
-        inputs = np.empty((survey.rows, sum(widths.values())), np.float32)
+        inputs = arena.empty((survey.rows, sum(widths.values())), np.float32)
         owners = np.zeros(survey.rows, np.int64)
         shape = (survey.rows, 1 + len(self.more_labels)) if self._has_numbers else (survey.rows,)
         targets: NDArray[Any] = np.empty(shape, np.float64 if self._has_numbers else np.int64)

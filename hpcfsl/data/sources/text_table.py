@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.population import hold_out
 from hpcfsl.data.sources.base import Source, sources
@@ -133,7 +134,7 @@ class TextTable(Source):
 
     def _encode(self, path: Path, tokeniser: Tokeniser, texts: list[str]) -> NDArray[np.uint16]:
         check_fits(path, f"{len(texts)} texts", _BYTES_OF_SYMBOL * len(texts) * self.positions)
-        symbols = np.empty((len(texts), self.positions), np.uint16)
+        symbols = arena.empty((len(texts), self.positions), np.uint16)
         for place, text in enumerate(texts):
             symbols[place] = fill_up(tokeniser.encode(text), self.positions)
         return symbols

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.characters import ALPHABET, cut_windows, encode
@@ -117,7 +118,7 @@ class _Clients:
         counts, shape, kind = self._measure()
         total = int(counts.sum())
         check_fits(self._path, f"{total} images", total * (int(np.prod(shape)) * kind.itemsize + 16))
-        inputs, targets = np.empty((total, *shape), kind), np.empty(total, np.int64)
+        inputs, targets = arena.empty((total, *shape), kind), np.empty(total, np.int64)
         ends = np.cumsum(counts)
         for name, start, end in zip(self._names, ends - counts, ends, strict=True):
             with self._errors(name):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, normalise_rows, resample
 from hpcfsl.data.sources.base import Source, sources
@@ -147,7 +148,7 @@ class Wav(Source):
     def _read(self, folder: Path, recordings: list[_Recording]) -> NDArray[Any]:
         first = self._convert(folder / recordings[0].name)
         check_fits(folder, f"the sound of {len(recordings)} files", len(recordings) * first.nbytes)
-        result = np.empty((len(recordings), *first.shape), first.dtype)
+        result = arena.empty((len(recordings), *first.shape), first.dtype)
         for place, recording in enumerate(recordings):
             result[place] = self._convert(folder / recording.name)
         return result

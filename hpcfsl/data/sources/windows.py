@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import number_owners, number_test_owners
@@ -101,8 +102,8 @@ class Windowed(Source):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | NDArray[np.int64], list[str]]:
         """Return the windows that begin at `starts` of each run, their targets and whose they are."""
         count, place = sum(map(len, starts)), 0
-        inputs = np.empty((count, self.window, len(known)), np.float32)
-        forecasts = np.empty((count, horizon * len(ahead)), np.float32)
+        inputs = arena.empty((count, self.window, len(known)), np.float32)
+        forecasts = arena.empty((count, horizon * len(ahead)), np.float32)
         classes = np.empty(count, np.int64)
         for run, begin in zip(runs, starts, strict=True):
             at = slice(place, place + len(begin))
