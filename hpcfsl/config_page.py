@@ -104,6 +104,8 @@ def render_presets() -> str:
     lines = ["| setting | " + " | ".join(f"`{name}`" for name in PRESETS) + " |", "|---" * (len(PRESETS) + 1) + "|"]
     for section, key in sorted(keys, key=lambda place: list(SECTIONS).index(place[0])):
         cells = [_resolved(preset, section, key) for preset in PRESETS]
+        if set(cells) == {"-"}:
+            continue  # a setting of other choices than the default one
         lines.append(f"| `{section}.{key}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
