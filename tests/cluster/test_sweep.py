@@ -290,6 +290,17 @@ class TestTable:
         assert (rows[4]["case"], rows[4]["data.noise"], rows[4]["seed"]) == ("far", "2.0", "0")
         assert float(rows[4]["test_accuracy"]) == read_rows(swept)[4].values[0]
 
+    def test_other_metrics_are_shown_when_they_are_asked_for(self, swept: Path, tmp_path: Path) -> None:
+        chosen = ("--metric", "macro-f1", "--metric", "naive:accuracy", "--csv", tmp_path / "t.csv")
+        result = call("sweep-table", swept, *chosen)
+        assert result.exit_code == 0, result.output
+        rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+        assert 0 < float(rows[4]["naive_accuracy"]) < 1
+        assert 0 < float(rows[4]["test_macro_f1"]) <= 1
+        assert rows[2]["test_macro_f1"] == ""
+        assert "did you mean 'macro-f1'" in refusal(call("sweep-table", swept, "--metric", "macro-f2"))
+        assert "choose one of test, clients" in refusal(call("sweep-table", swept, "--metric", "nobody:loss"))
+
     def test_numbers(self) -> None:
         assert spread([0.5, None, 0.7], percent=True) == "60.00 ± 14.14 %"
         assert spread([0.5], percent=False) == "0.5000"
