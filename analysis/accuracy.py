@@ -25,6 +25,7 @@ from hpcfsl.cluster.results import read_rows
 BEGIN, END = "<!-- accuracy: made by jobs/accuracy.sh -->", "<!-- accuracy: end -->"
 PROTOCOLS = ("fedavg", "splitfed-v1", "splitfed-v2", "splitfed-v3", "parallel", "u-shaped")
 CASES = ("averaging", *PROTOCOLS)
+PARTS = ("", "-single", "-shared")
 BOUNDS = ("naive", "local-only", "centralised")
 COLOURS = ("#2f86c1", "#e06c00", "#0a9a72", "#c4679d", "#b08d00", "#7a7fd6", "#6b7785")
 Curve = tuple[list[int], list[float]]
@@ -88,11 +89,11 @@ def curve(run: hpcfsl.Run, population: str, metric: str) -> Curve:
 
 
 def read(folder: Path, line: Line) -> Found | None:
-    """Return what came out of a line's sweeps, NAME and NAME-shared; None where nothing is finished."""
+    """Return what came out of a line's sweeps, NAME and NAME-PART; None where nothing is finished."""
     wanted: dict[str, int] = {}
     curves: dict[str, list[Curve]] = {}
     own: dict[str, list[float]] = {}
-    sweeps = [folder / line.name, folder / f"{line.name}-shared"]
+    sweeps = [folder / f"{line.name}{part}" for part in PARTS]
     for sweep, row in ((each, row) for each in sweeps if (each / "sweep.json").exists() for row in read_rows(each)):
         wanted[row.case] = wanted.get(row.case, 0) + 1
         if row.status != "finished":

@@ -14,7 +14,8 @@ source jobs/lib.sh
 folder=runs/accuracy
 # One process a core, started together; the longest first.
 names=(fashion-iid-shared fashion-dirichlet-shared fashion-iid fashion-dirichlet docstrings-shared docstrings
-    spoken-digits spoken-digits-new smartwatch-forecast smartwatch vader-documents vader-domains digits vowels vowels-new diabetes)
+    fashion-iid-single fashion-dirichlet-single docstrings-single spoken-digits spoken-digits-new smartwatch-forecast
+    smartwatch vader-documents vader-domains digits vowels vowels-new diabetes)
 [ $# -eq 0 ] || names=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
 mkdir -p "$folder"
@@ -74,7 +75,7 @@ one() {
     mapfile -t options < <(overrides "$name")
     hpcfsl sweep "jobs/accuracy/$name.sweep.toml" --out "$folder/$name" --local --no-check "${options[@]}" \
         >"$folder/$name.log" 2>&1 || say "$name: some runs did not finish, see $folder/$name.log"
-    [[ -f $folder/$name.json || $name == *-shared ]] || bounds "$name"
+    [[ -f $folder/$name.json || $name =~ -(shared|single)$ ]] || bounds "$name"
 }
 
 running=0
