@@ -13,6 +13,7 @@ import xarray
 
 from hpcfsl.errors import RunFolderError
 from hpcfsl.trace import reader
+from hpcfsl.trace.column import Column
 from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.schema import KEYS, TABLES
 from hpcfsl.trace.updates import UpdateKey
@@ -206,3 +207,19 @@ def test_reading_needs_neither_torch_nor_mpi_nor_pandas() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert json.loads(found.stdout) == []
+
+
+def test_what_an_older_minor_version_did_not_record_is_missing(
+    maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = reader.open(maker.run(tmp_path, (2,)))
+    told = {"units": "1", "long_name": "new", "description": "New.", "deterministic": True}
+    number = Column(name="new", dtype="f8", missing=float("nan"), **told)
+    code = Column(name="state", dtype="i1", flags=("no", "yes"), **told)
+    rows = len(run.column("participation", "client"))
+    monkeypatch.setitem(TABLES, "participation", (*TABLES["participation"], number, code))
+    monkeypatch.setitem(TABLES, "fresh", (number, code))
+    found = run.table("participation")
+    assert np.isnan(found["new"]).sum() == len(found["client"]) == rows
+    assert found["state"].tolist() == [0] * rows
+    assert {name: len(values) for name, values in run.table("fresh").items()} == {"new": 0, "state": 0}
