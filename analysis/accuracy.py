@@ -25,6 +25,7 @@ from hpcfsl.cluster.results import read_rows
 BEGIN, END = "<!-- accuracy: made by jobs/accuracy.sh -->", "<!-- accuracy: end -->"
 PROTOCOLS = ("fedavg", "splitfed-v1", "splitfed-v2", "splitfed-v3", "parallel", "u-shaped")
 CASES = ("averaging", *PROTOCOLS)
+OWN_CASES = ("splitfed-v1", "splitfed-v3")
 PARTS = ("", "-single", "-shared")
 BOUNDS = ("naive", "local-only", "centralised")
 COLOURS = ("#2f86c1", "#e06c00", "#0a9a72", "#c4679d", "#b08d00", "#7a7fd6", "#6b7785")
@@ -68,12 +69,14 @@ class Found:
         curves: Curves of the metric of each case, one a finished run.
         own: Last value on the clients' own test samples of each finished run, by case; where it was measured.
         bounds: Values of each bound, one a seed.
+        own_bounds: The same on the clients' own test samples.
     """
 
     wanted: Mapping[str, int]
     curves: Mapping[str, list[Curve]]
     own: Mapping[str, list[float]] = field(default_factory=dict)
     bounds: Mapping[str, list[float]] = field(default_factory=dict)
+    own_bounds: Mapping[str, list[float]] = field(default_factory=dict)
 
     def last(self, case: str) -> list[float]:
         """Return the last value of each finished run of a case."""
@@ -103,18 +106,22 @@ def read(folder: Path, line: Line) -> Found | None:
         own.setdefault(row.case, []).extend(curve(run, "clients", line.metric)[1][-1:])
     if not curves:
         return None
-    return Found(wanted=wanted, curves=curves, own=own, bounds=read_bounds(folder / f"{line.name}.json", line))
+    path = folder / f"{line.name}.json"
+    bounds = read_bounds(path, line.population, line.metric)
+    return Found(
+        wanted=wanted, curves=curves, own=own, bounds=bounds, own_bounds=read_bounds(path, "clients", line.metric)
+    )
 
 
-def read_bounds(path: Path, line: Line) -> dict[str, list[float]]:
+def read_bounds(path: Path, population: str, metric: str) -> dict[str, list[float]]:
     """Return the values of each bound in a file of `hpcfsl bounds --json`: one object, or a list of them."""
     if not path.exists():
         return {}
     trees = json.loads(path.read_text(encoding="utf-8"))
     found: dict[str, list[float]] = {}
     for row in (row for tree in (trees if isinstance(trees, list) else [trees]) for row in tree["rows"]):
-        population = "test" if row["bound"] == "naive" else line.population
-        if (row["population"], row["metric"]) == (population, line.metric) and row["value"] is not None:
+        wanted = "test" if row["bound"] == "naive" else population  # which is all that the naive baseline has
+        if (row["population"], row["metric"]) == (wanted, metric) and row["value"] is not None:
             found.setdefault(row["bound"], []).append(row["value"])
     return found
 
@@ -144,7 +151,8 @@ def tables(results: Mapping[Line, Found]) -> str:
             parts.append(_table(title, CASES, lines, results))
     own = [_own(line, found) for line, found in results.items() if any(found.own.values())]
     if own:
-        parts.append("\n".join([*_heading("on the clients' own test samples", CASES), *own]))
+        headings = ("metric", "local-only", *OWN_CASES, "centralised")
+        parts.append("\n".join([*_heading("On the clients' own test samples", headings), *own]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -165,8 +173,9 @@ def _heading(title: str, names: Sequence[str]) -> Iterator[str]:
 
 
 def _own(line: Line, found: Found) -> str:
-    cells = [spread(found.own.get(case, []), line.metric) for case in CASES]
-    return f"| {' | '.join([f'{line.title}, {line.metric}', *cells])} |"
+    values = (found.own_bounds.get("local-only", []), *(found.own.get(case, []) for case in OWN_CASES))
+    cells = [spread(each, line.metric) for each in (*values, found.own_bounds.get("centralised", []))]
+    return f"| {' | '.join([line.title, line.metric, *cells])} |"
 
 
 def draw(kind: str, results: Mapping[Line, Found], path: Path) -> None:
