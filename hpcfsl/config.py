@@ -407,7 +407,13 @@ def _check_undo(config: Config) -> None:
 def _check_screening(config: Config) -> None:
     """Refuse screening that nothing asks for, and the reverse; and attacks on smashed data that nobody sends."""
     protocol, screening = config.protocol, config.screening
-    if getattr(protocol, "undo", "none") == "screen" and not screening.compares:
+    if screening.compares and protocol.undoes != "screen":
+        fix = "does nothing unless protocol.undo = 'screen', in a protocol whose clients share a server half"
+        raise ConfigError("screening.rule", screening.rule, fix)
+    if screening.needs_labels and not protocol.labels_at_server:
+        fix = f"needs labels at the server, and protocol {protocol.name!r} leaves them with the client; use 'distance'"
+        raise ConfigError("screening.rule", screening.rule, fix)
+    if protocol.undoes == "screen" and not screening.compares:
         rules = " or ".join(repr(name) for name in screenings.names() if screenings.get(name) is not type(screening))
         raise ConfigError("screening.rule", screening.rule, f"protocol.undo = 'screen' needs a rule; choose {rules}")
     if config.threat.poisons_smashed and not protocol.cuts:

@@ -46,7 +46,15 @@ def required(section: str, choice: str) -> dict[str, Any]:
         return {"classes": [{"name": "a", "share": 0.25, **rates}, {"name": "b", "share": 0.75, **rates}]}
     if section != "data":
         return {}
-    return {key: "path" for key, field in sources.get(choice).model_fields.items() if field.is_required()}
+    fields = {key: field for key, field in sources.get(choice).model_fields.items() if field.is_required()}
+    return {key: "path" if field.annotation is str else ["column"] for key, field in fields.items()}
+
+
+def beside(section: str, choice: str) -> Tree:
+    """Return the sections that a choice cannot do without."""
+    if section == "screening" and choice != "none":
+        return {"protocol": {"name": "parallel", "undo": "screen"}}
+    return {}
 
 
 class TestRoundTrip:
@@ -57,7 +65,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize(("section", "key", "choice"), choices())
     def test_every_choice_reads_back_equal(self, section: str, key: str, choice: str) -> None:
-        config = resolve({section: {key: choice, **required(section, choice)}})
+        config = resolve({section: {key: choice, **required(section, choice)}, **beside(section, choice)})
         assert load_text(config.to_toml()) == config
         assert config.tree()[section][key] == choice
 
@@ -267,7 +275,7 @@ class TestJsonSchema:
 
     @pytest.mark.parametrize(("section", "key", "choice"), choices())
     def test_every_choice_fits(self, section: str, key: str, choice: str) -> None:
-        tree = {section: {key: choice, **required(section, choice)}}
+        tree = {section: {key: choice, **required(section, choice)}, **beside(section, choice)}
         assert fits(json_schema(), tree)
         assert fits(json_schema(), resolve(tree).tree())
 

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcfsl.config import resolve
 from hpcfsl.defense.screening import FirstPass, Screened, Screening, screen, screenings
+from hpcfsl.errors import ConfigError
 
 RULES = ("centroids", "distance")
 CLASSES, FEATURES = 4, 8
@@ -259,3 +261,26 @@ def test_against_a_slow_reference(rule: str, slow: Any, count: int, seed: int) -
     np.testing.assert_allclose(
         found.scores, slow(smashed, labels, make_rule(rule).model_dump()["floor"]), rtol=1e-6, atol=1e-9
     )
+
+
+SCREENED: dict[str, Any] = {"name": "parallel", "undo": "screen"}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rule", "fix"),
+    [
+        ({"name": "splitfed-v1"}, "distance", "unless protocol.undo = 'screen'"),
+        ({"name": "parallel"}, "centroids", "unless protocol.undo = 'screen'"),
+        (SCREENED, "none", "choose 'centroids' or 'distance'"),
+        ({**SCREENED, "name": "u-shaped"}, "centroids", "use 'distance'"),
+    ],
+)
+def test_screening_and_undoing_go_together(protocol: dict[str, Any], rule: str, fix: str) -> None:
+    with pytest.raises(ConfigError, match=rf"screening\.rule = '{rule}': .*{fix}"):
+        resolve({"protocol": protocol, "screening": {"rule": rule}})
+
+
+@pytest.mark.parametrize("name", ["splitfed-v2", "parallel", "u-shaped"])
+def test_screening_is_taken_where_it_works(name: str) -> None:
+    config = resolve({"protocol": {**SCREENED, "name": name}, "screening": {"rule": "distance"}})
+    assert config.screening.compares
