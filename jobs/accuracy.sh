@@ -55,8 +55,9 @@ bounds() {
         vowels-new)
             parts+=("$(hpcfsl bounds jobs/accuracy/vowels.toml --seeds 3 --json \
                 --set "evaluation.held_out_owners=[8,9,10,11,12,13,14]")") ;;
-        fashion-* | docstrings | vader-documents)
-            # Ten of the clients stand for all that train alone.
+        fashion-*) # a minute and a half for each seed; ten of the clients stand for all that train alone
+            parts+=("$(hpcfsl bounds "jobs/accuracy/$name.toml" --clients 10 --json)") ;;
+        docstrings | vader-documents)
             parts+=("$(hpcfsl bounds "jobs/accuracy/$name.toml" --seeds 3 --clients 10 --json)") ;;
         *) parts+=("$(hpcfsl bounds "jobs/accuracy/$name.toml" "${options[@]}" --seeds 3 --json)") ;;
     esac
