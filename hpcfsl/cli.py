@@ -351,7 +351,9 @@ def fetch_data(names: tuple[str, ...], out: Path) -> None:
 @click.argument("configs", nargs=-1, type=FILE, metavar="[CONFIG]...")
 @click.option("--protocol", "names", multiple=True, metavar="NAME", help="Count under this protocol; may be repeated.")
 @click.option("--model", "chosen", multiple=True, metavar="NAME", help="Without CONFIG: only this model.")
-@click.option("--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Without CONFIG: of a client.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Without CONFIG: of a client."
+)
 @click.option("--short", is_flag=True, help="A line a model, a column a protocol: all up and all down.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
 def count_bytes(
