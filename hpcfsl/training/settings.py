@@ -54,7 +54,8 @@ class TrainingSettings(Settings):
     executor: Literal["auto", "native", "stacked", "one-by-one"] = "auto"
     """`native` trains in compiled kernels on the CPU, `stacked` a chunk of clients as one batched computation,
     `one-by-one` loops over clients; `auto` takes `stacked` on a GPU, and on a CPU `native` where it knows all layers
-    of the model, else `stacked` for models without convolutions over images and LSTM, else `one-by-one`; see `table`."""
+    of the model, else `stacked` for models without LSTM and convolutions over images, else `one-by-one`; see
+    `table`."""
     chunk_clients: int = Field(16, ge=1, le=100_000)
     """Clients trained together by the `stacked` executor."""
     table: str = ""

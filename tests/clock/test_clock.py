@@ -42,7 +42,15 @@ def make(**settings: Any) -> Any:
 
 def many(count: int) -> Work:
     none, one = np.zeros(count, np.int64), np.ones(count)
-    wire = WireBytes(smashed_up=none, gradients_down=none, labels_up=none, outputs_down=none, output_gradients_up=none, model_up=none, model_down=none)
+    wire = WireBytes(
+        smashed_up=none,
+        gradients_down=none,
+        labels_up=none,
+        outputs_down=none,
+        output_gradients_up=none,
+        model_up=none,
+        model_down=none,
+    )
     return Work(clients=np.arange(count), client_flops=2e9 * one, server_flops=0 * one, steps=none, wire=wire)
 
 

@@ -91,7 +91,15 @@ def make_fates(clients: np.ndarray, samples: np.ndarray) -> Fates:
         attackers=np.zeros(count, bool),
         faults=np.zeros(count, np.int8),
         steps=np.ones(count, np.int64),
-        wire=WireBytes(smashed_up=none, gradients_down=none, labels_up=none, outputs_down=none, output_gradients_up=none, model_up=none, model_down=none),
+        wire=WireBytes(
+            smashed_up=none,
+            gradients_down=none,
+            labels_up=none,
+            outputs_down=none,
+            output_gradients_up=none,
+            model_up=none,
+            model_down=none,
+        ),
         seconds=np.full(count, np.nan),
     )
 

@@ -14,7 +14,7 @@ from hpcfsl.training.protocols.shared import SharedServer
 
 @protocols.register
 class SplitFedV2(SharedServer):
-    """One server half a group, trained by its clients in turn, in a new random order each round; labels at the server."""
+    """One server half a group, trained by its clients in turn, in a new order each round; labels at the server."""
 
     name: Literal["splitfed-v2"] = "splitfed-v2"
 

@@ -86,6 +86,7 @@ class BoundLayer(nn.Module):
         self._weights = {name: weights[place] for name, place in self._places.items()}
 
     def forward(self, *args: Any, **options: Any) -> Any:
+        """Return what the layer makes of its inputs, with the step's weights."""
         return self._function(self._layer[0], self._weights, *args, **options)
 
 
