@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -18,10 +19,13 @@ SWEEPS = sorted((ROOT / "jobs" / "robustness_kinds").glob("*.sweep.toml"))
 
 
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("robustness_kinds", ROOT / "analysis" / "robustness_kinds.py")
+    spec = importlib.util.spec_from_file_location(
+        "analysis_robustness_kinds", ROOT / "analysis" / "robustness_kinds.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
 
