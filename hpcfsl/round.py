@@ -171,7 +171,7 @@ def _exclude_and_sum(
         seen = np.concatenate([group.scores.credit, *state.score_pool]) if scope == "memory" else pool
         with watch.in_group(group.group):
             done = exclude_and_sum(world, group, seen, watch)
-            with watch.phase("score"):
+            with watch.phase("other"):
                 _settle(keeping, done)
             if sink is not None:
                 sink(done)
