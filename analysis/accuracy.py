@@ -55,7 +55,7 @@ LINES = (
     Line(name="vowels-new", title="vowels, 7 new speakers", kind="speech", population="held-out-clients"),
     Line(name="docstrings", title="docstrings, next character", kind="text", metric="perplexity"),
     Line(name="vader-domains", title="VADER by domain", kind="text"),
-    Line(name="vader-documents", title="VADER by document", kind="text", metric="mae"),
+    Line(name="vader-documents", title="VADER by document", kind="text"),
     Line(name="smartwatch", title="smartwatch, exercise", kind="forecast"),
     Line(name="smartwatch-forecast", title="smartwatch, next half second", kind="forecast", metric="mae"),
     Line(name="diabetes", title="diabetes", kind="forecast", metric="mae"),
@@ -110,6 +110,10 @@ def read(folder: Path, line: Line) -> Found | None:
         return None
     path = folder / f"{line.name}.json"
     bounds = read_bounds(path, line.population, line.metric)
+    if not any(values for each in curves.values() for _, values in each):
+        raise SystemExit(
+            f"accuracy: {folder / line.name}: no run measured {line.metric} of population {line.population}"
+        )
     return Found(
         wanted=wanted, curves=curves, own=own, bounds=bounds, own_bounds=read_bounds(path, "clients", line.metric)
     )
@@ -132,7 +136,8 @@ def spread(values: Sequence[float], metric: str) -> str:
     """Return mean and sample standard deviation, accuracies in percent."""
     if not values:
         return "-"
-    scale, digits = (100.0, 1) if metric == "accuracy" else (1.0, 2 if abs(statistics.fmean(values)) < 10 else 1)
+    size = abs(statistics.fmean(values))
+    scale, digits = (100.0, 1) if metric == "accuracy" else (1.0, 3 if size < 1 else 2 if size < 10 else 1)
     numbers = [scale * value for value in values]
     deviation = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
     return f"{statistics.fmean(numbers):.{digits}f}{deviation}"
