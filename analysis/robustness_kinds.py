@@ -1,14 +1,16 @@
-"""All four kinds of data, attacked and defended, in several protocols: two tables of what jobs/robustness_kinds.sh ran.
+"""All four kinds of data, attacked and defended, in several protocols: tables of what jobs/robustness_kinds.sh ran.
 
     python analysis/robustness_kinds.py runs/robustness_kinds --into docs/results.md
 
 The first table has the last test metric under plain averaging and under the method, the second what the method's scores
-saw. Without --into both are printed. A combination of which no run is finished is a dash. Takes some seconds.
+saw, the third what screening does in the place of a replay. Without --into they are printed. A combination of which no
+run is finished is a dash. Takes some seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,8 @@ KINDS = (
     ("text", "docstrings, perplexity", "perplexity", 1.0, 1),
     ("forecast", "smartwatch, MAE in 1/1000", "mae", 1000.0, 0),
 )
+SCREENED = "image-screened"
+"""The sweep that screens smashed data; its counterpart is the first kind under the method."""
 ATTACKS = {
     "none": "no attack",
     "label-flip": "label flip",
@@ -81,21 +85,23 @@ def measure(run: hpcfsl.Run, metric: str) -> Found:
 def read(folder: Path) -> Results:
     """Return what the finished runs of the sweeps in a folder gave."""
     results: Results = {}
-    for kind, _, metric, _, _ in KINDS:
+    for kind, metric in [*((kind, metric) for kind, _, metric, _, _ in KINDS), (SCREENED, KINDS[0][2])]:
         rows = read_rows(folder / kind) if (folder / kind / "sweep.json").exists() else []
         for row in rows:
             if row.status == "finished":
-                key = (kind, row.case, row.settings["protocol.name"], row.settings["run.preset"])
+                key = (kind, row.case, row.settings["protocol.name"], row.settings.get("run.preset", "hardened"))
                 run = hpcfsl.open(folder / kind / "runs" / row.name)
                 results.setdefault(key, []).append(measure(run, metric))
     return results
 
 
 def spread(values: Sequence[float], scale: float, digits: int) -> str:
-    """Return mean and sample standard deviation of the known values; a dash where there are none."""
-    known = [scale * value for value in values if value == value]
+    """Return mean and sample standard deviation of finite values; a dash for no run, "diverged" where one is not."""
+    known = [scale * value for value in values]
     if not known:
-        return "diverged" if values else "-"
+        return "-"
+    if not all(math.isfinite(value) for value in known):
+        return "diverged"
     deviation = f" ± {statistics.stdev(known):.{digits}f}" if len(known) > 1 else ""
     return f"{statistics.fmean(known):.{digits}f}{deviation}"
 
@@ -118,6 +124,22 @@ def detection_table(results: Results) -> str:
         for attack in [attack for attack in ATTACKS if attack != "none"]:
             cells = [_seen(results.get((kind, attack, protocol, "hardened"), [])) for protocol in PROTOCOLS]
             lines.append(f"| {title.partition(',')[0]} | {ATTACKS[attack]} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def screening_table(results: Results) -> str:
+    """Return the table of replay and screening where server halves are shared, Markdown."""
+    kind, title, _, scale, digits = KINDS[0]
+    lines = _heading([f"`{protocol}`, `{undo}`" for protocol in PROTOCOLS[1:] for undo in ("replay", "screen")])
+    for attack, name in ATTACKS.items():
+        cells = []
+        for protocol in PROTOCOLS[1:]:
+            for which in (kind, SCREENED):
+                runs = results.get((which, attack, protocol, "hardened"), [])
+                shares = [spread([getattr(run, each) for run in runs], 1.0, 2) for each in ("caught", "wrong")]
+                parts = [spread([run.metric for run in runs], scale, digits), *shares[attack == "none" :]]
+                cells.append("; ".join(parts) if runs else "-")
+        lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -149,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     results = read(given.folder)
     seen = "AUC of the method's scores; share of attackers' updates excluded; share of honest updates excluded:"
-    text = f"{metrics_table(results)}\n{seen}\n\n{detection_table(results)}"
+    screened = "Screening in the place of a replay: accuracy; share of attackers' updates excluded; of honest ones:"
+    tables = (metrics_table(results), seen + "\n", detection_table(results), screened + "\n", screening_table(results))
+    text = "\n".join(tables)
     if given.into:
         page = given.into.read_text(encoding="utf-8")
         given.into.write_text(put_between(page, text), encoding="utf-8")

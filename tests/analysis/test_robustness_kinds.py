@@ -15,7 +15,8 @@ import hpcfsl
 from hpcfsl.cluster.sweep import read_sweep
 
 ROOT = Path(__file__).parents[2]
-SWEEPS = sorted((ROOT / "jobs" / "robustness_kinds").glob("*.sweep.toml"))
+FOLDER = ROOT / "jobs" / "robustness_kinds"
+SWEEPS = sorted(path for path in FOLDER.glob("*.sweep.toml") if not path.name.startswith("image-screened"))
 
 
 def load() -> ModuleType:
@@ -61,6 +62,27 @@ def test_a_run_is_read_and_stands_in_its_cell(tiny: Callable[..., Any], tmp_path
     assert [cell.strip() for cell in row.strip("|").split("|")][3] == (
         f"{found.auc:.2f}; {found.caught:.2f}; {found.wrong:.2f}"
     )
+
+
+def test_the_screened_runs_differ_from_the_methods_own_in_screening_alone() -> None:
+    script = load()
+    members = read_sweep(FOLDER / f"{script.SCREENED}.sweep.toml")
+    others = {(each.case, each.config.protocol.name): each.config for each in read_sweep(FOLDER / "image.sweep.toml")}
+    assert {(each.case, each.config.protocol.name) for each in members} == {
+        (attack, protocol) for attack in script.ATTACKS for protocol in script.PROTOCOLS[1:]
+    }
+    for member in members:
+        tree, other = member.config.tree(), others[member.case, member.config.protocol.name].tree()
+        assert (tree["protocol"].pop("undo"), other["protocol"].pop("undo")) == ("screen", "replay")
+        assert tree.pop("screening")["rule"] == "distance"
+        assert other.pop("screening")["rule"] == "none"
+        assert tree == other
+
+
+def test_a_run_that_diverged_is_no_number() -> None:
+    script = load()
+    assert script.spread([1.0, float("inf")], 1.0, 1) == "diverged"
+    assert script.spread([], 1.0, 1) == "-"
 
 
 def test_the_page_has_the_marks() -> None:
