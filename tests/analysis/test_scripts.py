@@ -145,8 +145,12 @@ def test_the_cells_of_the_notebook_run(runs: list[str]) -> None:
     )
 
 
+# What makes the tables and figures of a page of the documentation is a program; the others are to be read and changed.
+PROGRAMS = {"accuracy", "robustness_kinds"}
+
+
 @pytest.mark.parametrize("path", sorted(ANALYSIS.glob("*.py")), ids=lambda path: path.stem)
 def test_scripts_are_short_and_say_how_to_call_them(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert len(text.splitlines()) < 80
+    assert len(text.splitlines()) < (300 if path.stem in PROGRAMS else 80)
     assert f"analysis/{path.name}" in text.split('"""')[1]
