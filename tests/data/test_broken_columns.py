@@ -54,6 +54,12 @@ def test_a_broken_file_is_never_a_traceback(tree: dict[str, Any], write: Any, tm
     complaint(lambda: sources.parse({**tree, "file": str(path)}).load(0))
 
 
+def test_a_file_of_blank_lines_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"\n\n")
+    told = complaint(lambda: sources.parse({**TEXTS, "file": str(tmp_path / "a.csv")}).load(0))
+    assert "is empty; get the file again" in told
+
+
 def test_names_in_an_archive_lead_nowhere(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.save(stream, np.arange(9.0))

@@ -65,12 +65,13 @@ def csv_pieces(path: Path, delimiter: str, wanted: list[str]) -> Iterator[Piece]
 
 def _lines(path: Path, delimiter: str) -> Iterator[list[str]]:
     """Yield the cells of each line that is not blank, the names first."""
-    number = 0
+    number, found = 0, False
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             for cells in csv.reader(file, delimiter=delimiter, strict=True):
                 number += 1
                 if cells:
+                    found = True
                     yield [cell.strip() for cell in cells]
     except DataError:
         raise
@@ -78,5 +79,5 @@ def _lines(path: Path, delimiter: str) -> Iterator[list[str]]:
         raise file_error(path, f"line {number + 1} or soon after is no CSV in UTF-8 ({error}); mend it") from None
     except OSError as error:
         raise file_error(path, f"{error.strerror}; get the file again") from None
-    if not number:
+    if not found:
         raise file_error(path, "is empty; get the file again")
