@@ -104,12 +104,12 @@ def test_identity_2_groups_without_exclusion_are_the_flat_weighted_mean(number: 
     np.testing.assert_allclose(found, flat_mean(updates, samples), rtol=0, atol=1e-6)
 
 
+# A few of them; tests/training/test_every_cut.py has every model, against the slow reference.
 MODELS = {"mlp": (6,), "digits-cnn": (1, 8, 8), "lenet5": (1, 28, 28), "cifar-cnn": (1, 8, 8), "gru-lm": (4,)}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_identity_3_splitfed_v1_at_any_cut_is_not_splitting(name: str) -> None:
-    assert set(models.names()) == set(MODELS)
     module = models.parse({"name": name}).build(MODELS[name], 3)
     settings = TrainingSettings(batch_size=2, momentum=0.5, executor="one-by-one")
     rng = np.random.default_rng(0)

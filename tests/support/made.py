@@ -106,7 +106,9 @@ def make_fates(clients: np.ndarray, samples: np.ndarray) -> Fates:
 
 def sum_group(config: Config, scored: ScoredGroup, pool: np.ndarray | None = None) -> SummedGroup:
     """Return the group after step 7."""
-    return exclude_and_sum(SimpleNamespace(config=config), scored, pool)  # type: ignore[arg-type]  # settings suffice
+    model = SimpleNamespace(layout=make_layout(scored.uploads.shape[1]))
+    world = SimpleNamespace(config=config, model=model)
+    return exclude_and_sum(world, scored, pool)  # type: ignore[arg-type]  # settings and the layout suffice
 
 
 @dataclass(frozen=True, kw_only=True)
