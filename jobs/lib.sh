@@ -148,10 +148,14 @@ open_mpi_on_one_node() {
 
 # run_ranks N COMMAND...: start N ranks on this machine with the mpirun of the PATH, whichever MPI it belongs to.
 run_ranks() {
-    local ranks=$1 flags=()
+    local ranks=$1 flags=() session="" code=0
     shift
     if [[ $(mpirun --version 2>/dev/null) == *@("Open MPI"|OpenRTE)* ]]; then
         open_mpi_on_one_node
+        # A session folder of its own: Open MPI names them by process number, and mpirun does not start where a killed
+        # one left a folder of that name. Open MPI 5 reads the first variable, 4 the second.
+        session=$(mktemp -d)
+        local -x PRTE_MCA_prte_tmpdir_base="$session" OMPI_MCA_orte_tmpdir_base="$session"
         flags=(--bind-to none) # its default binds the ranks of every run to the same first cores
         [ "$(id -u)" -ne 0 ] || flags+=(--allow-run-as-root)
         [ "$ranks" -le "$(num_cores)" ] || flags+=(--oversubscribe)
@@ -161,7 +165,9 @@ run_ranks() {
         export MPIR_CVAR_ENABLE_HEAVY_YIELD="${MPIR_CVAR_ENABLE_HEAVY_YIELD:-1}"
     fi
     tell_of_terminal
-    mpirun -n "$ranks" "${flags[@]}" "$@"
+    mpirun -n "$ranks" "${flags[@]}" "$@" || code=$?
+    if [ -n "$session" ]; then rm -rf "$session"; fi
+    return "$code"
 }
 
 # Export what ranks cannot find out: whether stdout (tables) and stderr (progress) end at a terminal, and how wide it is.

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,12 +69,25 @@ def launcher(size: int, mpi: str = "own") -> list[str]:
     return [find_mpirun(mpi) or "", "-n", str(size), *flags]
 
 
+@functools.cache
+def _session_folders() -> tempfile.TemporaryDirectory[str]:
+    """Return the folder for what launchers keep while they run; it goes when the tests end."""
+    return tempfile.TemporaryDirectory(prefix="hpcfsl-launchers-", ignore_cleanup_errors=True)
+
+
 def environment(**changes: str) -> dict[str, str]:
-    """Return the environment of a job on one machine whose cores the ranks share."""
+    """Return the environment of a job on one machine whose cores the ranks share.
+
+    Each job has a session folder of its own. Open MPI names those by process number, and mpirun refuses to start
+    where one that was killed left the folder of the number it has been given ("listener thread failed to start").
+    """
     hidden = ("OMPI_", "PMI", "PALS_", "SLURM_", "HPCFSL_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
     path = os.pathsep.join([str(PLUGIN), *filter(None, [kept.get("PYTHONPATH")])])
+    session = tempfile.mkdtemp(dir=_session_folders().name)
     ours = {
+        "PRTE_MCA_prte_tmpdir_base": session,
+        "OMPI_MCA_orte_tmpdir_base": session,
         "OMP_NUM_THREADS": "1",
         "HPCFSL_PROGRESS": "0",
         "OMPI_MCA_pml": "ob1",
