@@ -141,7 +141,7 @@ def _checked(outputs: object, target_shape: tuple[int, ...], predicts: Predicts,
     if isinstance(outputs, Tensor) and (outputs.shape if numbers else outputs.shape[:-1]) == (2, *target_shape):
         return outputs
     wanted = ", ".join(map(str, (2, *target_shape) if numbers else (2, *target_shape, "classes")))
-    fix = f"return {'numbers' if numbers else 'logits'} [{wanted}]"
+    fix = f"return numbers [{wanted}], or store classes as integers" if numbers else f"return logits [{wanted}]"
     raise ConfigError(section, name, f"returns {_describe(outputs)} for 2 samples; {fix}")
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, Samples, image_shape, models
+from hpcfsl.models.images import CIFAR_10, image_shape
+from hpcfsl.models.model import Model, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +24,7 @@ class CifarCnn(Model):
     """Convolution 32, convolution 64, max-pool, linear 128, linear classes; dropout before each linear layer."""
 
     kind: ClassVar = "image"
-    example: ClassVar = Samples(shape=(3, 32, 32), num_outputs=10, title="a CIFAR-10 image")
+    example: ClassVar = CIFAR_10
     cuts: ClassVar = {
         "conv1": "After the first convolution, before its activation; easiest to invert.",
         "relu1": "After the first activation: next to no work on the client.",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, Samples, models
-from hpcfsl.models.windows import window_shape
+from hpcfsl.models.model import Model, models
+from hpcfsl.models.windows import STEPS_AHEAD, window_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,13 +24,7 @@ class GruForecast(Model):
     """One or more recurrent layers over a window, the last state, linear outputs: steps ahead, or classes."""
 
     kind: ClassVar = "forecast"
-    example: ClassVar = Samples(
-        shape=(48, 8),
-        num_outputs=12,
-        target_shape=(12,),
-        predicts="numbers",
-        title="48 positions of 8 numbers, 12 steps ahead",
-    )
+    example: ClassVar = STEPS_AHEAD
     cuts: ClassVar = {
         "gru<k>": "After recurrent layer k: a hidden state for every position.",
         "last": "After the last position is picked: one vector a window; the server holds the last layer alone.",

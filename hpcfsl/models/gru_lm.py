@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Samples, models
-from hpcfsl.models.text import LanguageModel
+from hpcfsl.models.model import models
+from hpcfsl.models.text import NEXT_CHARACTER, LanguageModel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 class GruLm(LanguageModel):
     """Embedding, recurrent layer, linear classes at each position; the classes are mostly the symbols."""
 
-    example: ClassVar = Samples(
-        shape=(80,), num_outputs=96, vocabulary=96, target_shape=(80,), title="80 characters, the next at each"
-    )
+    example: ClassVar = NEXT_CHARACTER
     cuts: ClassVar = {
         "embedding": "After the embedding: few numbers a position, and a table look-up tells the symbol again.",
         "gru": "After the recurrent layer: a hidden state a position; the server holds the classifier alone.",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from hpcfsl.errors import ConfigError
-from hpcfsl.models.model import Model, Samples, image_shape, models
+from hpcfsl.models.images import image_shape
+from hpcfsl.models.model import Model, Samples, models
 
 if TYPE_CHECKING:
     from torch import nn

@@ -89,7 +89,7 @@ class Model(Settings):
         Raises:
             ConfigError: The model cannot take samples of this shape.
         """
-        raise NotImplementedError
+        raise AssertionError("every model defines build")
 
     def make(self, samples: Samples) -> nn.Module:
         """Return a new module for data.
@@ -109,25 +109,3 @@ class Model(Settings):
 
 
 models: Registry[Model] = Registry("model", key="name", default="digits-cnn")
-
-
-def image_shape(name: str, sample_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
-    """Return `sample_shape` as (channels, height, width).
-
-    Args:
-        name: The model's name, for the message.
-        sample_shape: Shape of one sample.
-        smallest: The least height and width the model can take.
-
-    Raises:
-        ConfigError: The samples are no images, or too small.
-    """
-    if len(sample_shape) != 3 or min(sample_shape[1:]) < smallest:
-        raise ConfigError(
-            "model.name",
-            name,
-            f"needs images [channels, height, width] of at least {smallest} x {smallest}, the samples are "
-            f"{list(sample_shape)}; choose 'mlp' or other data",
-        )
-    channels, height, width = sample_shape
-    return channels, height, width

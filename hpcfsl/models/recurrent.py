@@ -8,7 +8,21 @@ torch's own return a pair, which no Sequential passes on. Importing this module 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from torch import Tensor, nn
+
+
+def _outputs_alone(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return torch's `forward` without the last state; the type is torch's own of every module's `forward`."""
+
+    def outputs(layer: nn.RNNBase, inputs: Tensor) -> Tensor:
+        """Return the hidden states [n, positions, hidden_size] of inputs [n, positions, input_size]."""
+        states: Tensor = forward(layer, inputs)[0]
+        return states
+
+    return outputs
 
 
 class Gru(nn.GRU):
@@ -22,24 +36,13 @@ class Gru(nn.GRU):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
 
-    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]  # the outputs alone, and no first state
-        """Return the hidden states [n, positions, hidden_size] of inputs [n, positions, input_size]."""
-        outputs: Tensor = super().forward(inputs)[0]
-        return outputs
+    forward = _outputs_alone(nn.GRU.forward)
 
 
 class Lstm(nn.LSTM):
-    """One layer in one direction, batch first, that starts from states of zeros.
-
-    Args:
-        input_size: Features at each position.
-        hidden_size: Width of the hidden state.
-    """
+    """One layer in one direction, batch first, that starts from states of zeros; arguments as those of `Gru`."""
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True)
 
-    def forward(self, inputs: Tensor) -> Tensor:  # type: ignore[override]  # the outputs alone, and no first state
-        """Return the hidden states [n, positions, hidden_size] of inputs [n, positions, input_size]."""
-        outputs: Tensor = super().forward(inputs)[0]
-        return outputs
+    forward = _outputs_alone(nn.LSTM.forward)

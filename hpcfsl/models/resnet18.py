@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from hpcfsl.errors import ConfigError
-from hpcfsl.models.model import Model, Samples, image_shape, models
+from hpcfsl.models.images import CIFAR_10, image_shape
+from hpcfsl.models.model import Model, models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +28,7 @@ class ResNet18(Model):
     """Stem, eight residual blocks of two 3 x 3 convolutions with group norm, mean over pixels, linear classes."""
 
     kind: ClassVar = "image"
-    example: ClassVar = Samples(shape=(3, 32, 32), num_outputs=10, title="a CIFAR-10 image")
+    example: ClassVar = CIFAR_10
     cuts: ClassVar = {
         "conv1": "After the stem's convolution: full resolution, next to no work on the client; easiest to invert.",
         "norm1": "After the stem's group norm.",

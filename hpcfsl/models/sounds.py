@@ -6,6 +6,9 @@ Layer 1. Rows are mel bands or cepstral coefficients; `data.source = "wav"` make
 from __future__ import annotations
 
 from hpcfsl.errors import ConfigError
+from hpcfsl.models.model import Samples
+
+LOG_MEL = Samples(shape=(1, 40, 61), num_outputs=10, title="40 mel bands, a second in steps of 16 ms")
 
 
 def sound_shape(name: str, sample_shape: tuple[int, ...]) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, Samples, image_shape, models
+from hpcfsl.models.images import image_shape
+from hpcfsl.models.model import Model, models
+from hpcfsl.models.sounds import LOG_MEL
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +26,7 @@ class SpeechCnn2d(Model):
     """Three times convolution 3 x 3, ReLU and max-pool over bands and time; linear hidden, linear classes."""
 
     kind: ClassVar = "speech"
-    example: ClassVar = Samples(shape=(1, 40, 61), num_outputs=10, title="40 mel bands, a second in steps of 16 ms")
+    example: ClassVar = LOG_MEL
     cuts: ClassVar = {
         "conv<k>": "After convolution k of 3, before its activation.",
         "relu<k>": "After activation k; relu4 is the hidden layer's.",

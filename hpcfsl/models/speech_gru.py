@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, Samples, models
-from hpcfsl.models.sounds import frames_shape
+from hpcfsl.models.model import Model, models
+from hpcfsl.models.sounds import LOG_MEL, frames_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +24,7 @@ class SpeechGru(Model):
     """Frames in a row, one or more recurrent layers, the mean of their states or the last one, linear classes."""
 
     kind: ClassVar = "speech"
-    example: ClassVar = Samples(shape=(1, 40, 61), num_outputs=10, title="40 mel bands, a second in steps of 16 ms")
+    example: ClassVar = LOG_MEL
     cuts: ClassVar = {
         "gru<k>": "After recurrent layer k: a hidden state for every frame.",
         "pool": "After the mean over frames, or the last frame: one vector; the server holds the classifier alone.",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from hpcfsl.models.model import Model, Samples, models
-from hpcfsl.models.windows import window_shape
+from hpcfsl.models.model import Model, models
+from hpcfsl.models.windows import STEPS_AHEAD, window_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,13 +25,7 @@ class Tcn(Model):
     """Residual blocks of two causal dilated convolutions, the last position, linear outputs: steps or classes."""
 
     kind: ClassVar = "forecast"
-    example: ClassVar = Samples(
-        shape=(48, 8),
-        num_outputs=12,
-        target_shape=(12,),
-        predicts="numbers",
-        title="48 positions of 8 numbers, 12 steps ahead",
-    )
+    example: ClassVar = STEPS_AHEAD
     cuts: ClassVar = {
         "block<k>": "After residual block k: every position has seen 2 (kernel - 1) (2^k - 1) before it.",
         "last": "After the last position is picked: one vector a window; the server holds the last layer alone.",

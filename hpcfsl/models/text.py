@@ -13,6 +13,10 @@ from hpcfsl.models.model import Model, Samples
 if TYPE_CHECKING:
     from torch import nn
 
+NEXT_CHARACTER = Samples(
+    shape=(80,), num_outputs=96, vocabulary=96, target_shape=(80,), title="80 characters, the next at each"
+)
+
 _SENTENCES, _NEXT = "'sentence-classifier'", "'gru-lm', 'lstm-lm' or 'transformer-lm'"
 
 
@@ -35,7 +39,7 @@ class TextModel(Model):
             num_outputs: Classes, or numbers, of a text or of each of its positions.
             vocabulary: Number of symbols; 0 for as many as outputs.
         """
-        raise NotImplementedError
+        raise AssertionError("every model defines build")
 
     def positions_of(self, sample_shape: tuple[int, ...]) -> int:
         """Return the positions of a sample; ConfigError where it is no sequence of symbols."""

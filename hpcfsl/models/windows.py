@@ -6,6 +6,15 @@ Layer 1.
 from __future__ import annotations
 
 from hpcfsl.errors import ConfigError
+from hpcfsl.models.model import Samples
+
+STEPS_AHEAD = Samples(
+    shape=(48, 8),
+    num_outputs=12,
+    target_shape=(12,),
+    predicts="numbers",
+    title="48 positions of 8 numbers, 12 steps ahead",
+)
 
 
 def window_shape(name: str, sample_shape: tuple[int, ...]) -> tuple[int, int]:

@@ -319,5 +319,5 @@ def test_settings_need_no_torch():
 
 
 def test_a_model_must_say_how_it_is_built():
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(AssertionError, match="every model defines build"):
         Model(cut="none").build((4,), 2)
