@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source jobs/lib.sh
 
 folder=runs/accuracy
-# One process a core, started together; the longest first.
+# The longest first.
 names=(fashion-iid-shared fashion-dirichlet-shared fashion-iid fashion-dirichlet docstrings-shared docstrings
     fashion-iid-single fashion-dirichlet-single docstrings-single spoken-digits spoken-digits-new smartwatch-forecast
     smartwatch vader-documents vader-domains digits vowels vowels-new diabetes)
@@ -86,17 +86,10 @@ one() {
     [[ -f $folder/$name.json || $name =~ -(shared|single)$ ]] || bounds "$name"
 }
 
-running=0
 for name in "${names[@]}"; do
     [ -f "jobs/accuracy/$name.sweep.toml" ] || fail "no data set $name"
-    if [ "$running" -ge "$(num_cores)" ]; then
-        wait -n
-        running=$((running - 1))
-    fi
-    one "$name" &
-    running=$((running + 1))
 done
-wait
+one_a_core one "${names[@]}"
 
 python analysis/accuracy.py "$folder" --into docs/results.md --figures docs
 for name in "${names[@]}"; do

@@ -5,6 +5,7 @@
 #   make_mpich BASE FOLDER           a second one that sees all of BASE and has MPICH's library and launcher
 #   make_system_mpi BASE FOLDER      the same with the distribution's MPI, and mpi4py compiled for it
 #   run_ranks N COMMAND...           COMMAND as N ranks of MPI on this machine
+#   one_a_core FUNCTION NAME...      FUNCTION with each NAME, one process a core at a time
 #   install_packages NAME...         Debian or Ubuntu packages, where root or sudo may
 #
 # The progress bar under a launcher: a rank's own stderr is a pipe, and Open MPI hands every rank a pseudo-terminal as
@@ -168,6 +169,21 @@ run_ranks() {
     mpirun -n "$ranks" "${flags[@]}" "$@" || code=$?
     if [ -n "$session" ]; then rm -rf "$session"; fi
     return "$code"
+}
+
+# one_a_core FUNCTION NAME...: call FUNCTION with each NAME in a process of its own, in this order, one a core at a time.
+one_a_core() {
+    local function=$1 name running=0
+    shift
+    for name in "$@"; do
+        if [ "$running" -ge "$(num_cores)" ]; then
+            wait -n
+            running=$((running - 1))
+        fi
+        "$function" "$name" &
+        running=$((running + 1))
+    done
+    wait
 }
 
 # Export what ranks cannot find out: whether stdout (tables) and stderr (progress) end at a terminal, and how wide it is.

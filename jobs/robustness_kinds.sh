@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source jobs/lib.sh
 
 folder=runs/robustness_kinds
-# One process a core; the longest first.
+# The longest first.
 kinds=(text image forecast image-screened speech)
 [ $# -eq 0 ] || kinds=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
@@ -33,16 +33,9 @@ one() {
         say "$1: some runs did not finish, see $folder/$1.log"
 }
 
-running=0
 for kind in "${kinds[@]}"; do
     [ -f "jobs/robustness_kinds/$kind.sweep.toml" ] || fail "no kind $kind"
-    if [ "$running" -ge "$(num_cores)" ]; then
-        wait -n
-        running=$((running - 1))
-    fi
-    one "$kind" &
-    running=$((running + 1))
 done
-wait
+one_a_core one "${kinds[@]}"
 
 python analysis/robustness_kinds.py "$folder" --into docs/results.md
