@@ -47,7 +47,8 @@ def run(
         model: A module of one's own in place of the configured one; `model.cut` names the layer after which it is cut.
         inputs: Samples of one's own, [samples, ...]; needs `targets`.
         targets: Class of each sample, integers from 0, [samples], or of each position, [samples, positions]. Or
-            floating-point numbers to predict, [samples] or [samples, outputs].
+            floating-point numbers to predict, [samples] or [samples, outputs]. `training.loss` = "cross-entropy" takes
+            whole numbers of floating type as classes, and "squared" integers as numbers; see `hpcfsl.targets`.
         owners: Natural client of each sample, integers from 0, [samples]; for the `natural` partition.
         vocabulary: Number of symbols where the inputs are symbols, integers from 0, [samples, positions]; 0 where they
             are numbers.
@@ -87,6 +88,7 @@ def _dataset(
         test_inputs=None,
         test_targets=None,
         vocabulary=vocabulary,
+        stored="numbers" if numbers else "classes",
     )
 
 

@@ -107,6 +107,9 @@ def simulate(
             return "finished"
         watch.enter("build")
         world = build_world(config, communicator, dataset=dataset, module=module)
+        if communicator.rank == 0:
+            for text in world.warnings:
+                print(f"hpcfsl: warning: {text}", file=sys.stderr)
         agree(communicator, lambda: _prepare(config, folder, communicator, loaded))
         watch.enter("other")
         run = RoundLoop(world, folder, loaded, watch, listener)

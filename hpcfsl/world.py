@@ -29,6 +29,7 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
+from hpcfsl.targets import note_on_targets, settle_targets
 from hpcfsl.training.executors import Executor, make_executor
 from hpcfsl.training.poisoned import PoisonedExecutor
 from hpcfsl.training.protocols import WireBytes
@@ -118,15 +119,20 @@ def build_world(
     """
     run, tf32 = config.run, config.training.precision == "tf32"
     device = find_device(run.device, communicator, share=run.share_devices, tf32=tf32)
-    feed, warnings = _share_feed(config, communicator, dataset)
+    feed, warnings = _share_feed(config, communicator, dataset, own_module=module is not None)
     return agree(communicator, lambda: _in_memory(lambda: _build(config, communicator, device, feed, module, warnings)))
 
 
-def _share_feed(config: Config, communicator: Communicator, dataset: Dataset | None) -> tuple[Feed, tuple[str, ...]]:
+def _share_feed(
+    config: Config, communicator: Communicator, dataset: Dataset | None, *, own_module: bool
+) -> tuple[Feed, tuple[str, ...]]:
     """Collective. Return the data divided into clients, and what to warn of (root)."""
 
     def make() -> Feed:
-        return _in_memory(lambda: _make_feed(config, dataset or config.data.load(config.run.seed)))
+        return _in_memory(lambda: _make_feed(config, settled()))
+
+    def settled() -> Dataset:
+        return settle_targets(config, dataset or config.data.load(config.run.seed), own_module=own_module)
 
     # The caller's own arrays are in every rank's memory already.
     if dataset is not None or not config.run.share_data:
@@ -193,7 +199,7 @@ def _build(
             lambda cut: make_model(config, samples, module, cut=cut),
             lambda each: _count_operations(config, each),
         ),
-        warnings=warnings,
+        warnings=(*warnings, *filter(None, [note_on_targets(config, feed.dataset)])),
     )
 
 

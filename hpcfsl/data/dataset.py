@@ -11,7 +11,7 @@ with the symbols as classes. Where `num_classes` is 0 the targets are numbers to
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class Dataset:
             number after those. None where nobody knows.
         last_values: Forecasts: for each output, the place in a flattened sample of the last known value of what it
             forecasts, so that the naive forecast is to repeat it; () for all else.
+        stored: What the type of targets makes of them as they were stored, where nothing but that type says what they
+            are: `hpcfsl.targets` may then take them for the other. "" where the data themselves know.
 
     Raises:
         DataError: The arrays do not fit together, or an input or a target is not a finite number.
@@ -68,6 +70,7 @@ class Dataset:
     vocabulary: int = 0
     test_owners: NDArray[np.int64] | None = None
     last_values: tuple[int, ...] = ()
+    stored: Literal["", "classes", "numbers"] = ""
 
     def __post_init__(self) -> None:
         """Check the arrays against each other."""

@@ -18,6 +18,7 @@ from hpcfsl.data.feed import Feed
 from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
 from hpcfsl.describe.kinds import Kinds, means
+from hpcfsl.targets import load_data, note_on_targets
 
 _MOST_CLIENTS = 10_000
 _MOST_COUNTS = 20_000_000
@@ -29,6 +30,7 @@ class Description:
 
     Attributes:
         dataset: The data.
+        note: What was made of targets whose type says something else, in a sentence; "" for most.
         rule: How it is divided.
         num_clients: Clients of the run that train.
         num_held_out: Clients that are held out of training.
@@ -47,6 +49,7 @@ class Description:
     """
 
     dataset: Dataset
+    note: str
     rule: str
     num_clients: int
     num_held_out: int
@@ -86,7 +89,7 @@ def describe(config: Config) -> Description:
     Raises:
         UserError: The data cannot be loaded, or not be divided as the configuration says.
     """
-    dataset, tested, seed = config.data.load(config.run.seed), config.evaluation, config.run.seed
+    dataset, tested, seed = load_data(config), config.evaluation, config.run.seed
     training, apart = divide_off(
         config.partition.divide(dataset, seed),
         dataset,
@@ -105,6 +108,7 @@ def describe(config: Config) -> Description:
     joined["clients"] = np.where(trains, joined["clients"], joined["clients"] + training.num_clients)
     return Description(
         dataset=dataset,
+        note=note_on_targets(config, dataset),
         rule=config.partition.model_dump()["rule"],
         num_clients=training.num_clients,
         num_held_out=0 if apart is None else apart.num_clients,

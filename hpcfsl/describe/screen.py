@@ -41,6 +41,8 @@ def _of_data(found: Description) -> Iterator[tuple[str, str]]:
     owners = f"{dataset.num_owners:,} natural clients" if dataset.num_owners else "no natural clients"
     yield "data set", f"{dataset.name}: {len(dataset):,} samples of {shape} ({kind}), {task}"
     yield "", f"{dataset.inputs.nbytes / 1e6:,.1f} MB of samples in memory; {owners}"
+    if found.note:
+        yield "targets", found.note
     own = "the data set's own" if found.own_test_set else "held out by the clients"
     yield "test set", f"{found.test_samples:,} samples, {own}"
     if dataset.test_owners is not None and dataset.num_test_only_owners:

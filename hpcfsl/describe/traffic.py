@@ -18,6 +18,7 @@ from hpcfsl.data.feed import Feed
 from hpcfsl.errors import ConfigError
 from hpcfsl.models import Samples
 from hpcfsl.models.operations import HalfOperations
+from hpcfsl.targets import load_data
 from hpcfsl.training.protocols import WireBytes, protocols
 
 UP = ("smashed_up", "labels_up", "output_gradients_up", "model_up")
@@ -60,7 +61,7 @@ def configured_traffic(config: Config, names: tuple[str, ...]) -> Iterator[Traff
     Raises:
         UserError: The data cannot be loaded or divided, or the model not be built for it.
     """
-    dataset = config.data.load(config.run.seed)
+    dataset = load_data(config)
     population = config.partition.divide(dataset, config.run.seed)
     samples = samples_of(Feed(dataset=dataset, population=population, standardise=False))
     clients = np.arange(population.num_clients)

@@ -44,7 +44,7 @@ class TrainingSettings(Settings):
     loss: LossName = "auto"
     """What is minimised: for classes `cross-entropy`; for numbers `squared`, `absolute` or `huber` (squared up to an
     error of 1, absolute beyond), of the numbers as `data.standardise` makes them. `auto` is `cross-entropy` for classes
-    and `squared` for numbers."""
+    and `squared` for numbers. For plain arrays (`npz`, `hdf5`) it decides too what targets are: see docs/data.md."""
     local_epochs: int = Field(1, ge=1, le=10_000)
     """Passes over a client's own samples each round."""
     batch_size: int = Field(16, ge=1, le=1_000_000)

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 
 import hpcfsl
+from hpcfsl.config import resolve
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.models.split import SplitModel, split
+from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.training.executors import choose_executor, make_executor, train_group
 from hpcfsl.training.loss import mean_loss, sample_losses
 from hpcfsl.training.reference import train_client
 from hpcfsl.training.settings import LossName, TrainingSettings
 from hpcfsl.training.updates import LocalData
+from hpcfsl.world import build_world
 
 CPU = torch.device("cpu")
 COUNTS = np.array([5, 2, 7])
@@ -100,17 +103,23 @@ def test_outputs_of_another_shape_are_refused() -> None:
         split(nn.Linear(4, 2), "none", (4,), target_shape=(3,), predicts="numbers")
 
 
-@pytest.mark.parametrize(("scale", "loss"), [(1, "squared"), (1.0, "cross-entropy")])
-def test_a_loss_that_does_not_fit_the_targets_is_refused(tmp_path: Path, scale: float, loss: str) -> None:
+def test_cross_entropy_of_numbers_that_are_no_classes_is_refused(tmp_path: Path) -> None:
     inputs: Tensor = torch.randn(20, 4)
     config = {
         "run": {"rounds": 1},
         "model": {"name": "mlp"},
         "partition": {"rule": "iid", "clients": 4},
-        "training": {"loss": loss, "batch_size": 2},
+        "training": {"loss": "cross-entropy", "batch_size": 2},
     }
-    with pytest.raises(UserError, match=r"training.loss = .*: the targets of arrays are"):
-        hpcfsl.run(config, out=tmp_path / "run", inputs=inputs, targets=np.arange(20) % 2 * scale)
+    with pytest.raises(UserError, match=r"training.loss = 'cross-entropy': .* row 1 of the targets is 0.5"):
+        hpcfsl.run(config, out=tmp_path / "run", inputs=inputs, targets=np.arange(20) % 2 * 0.5)
+
+
+@pytest.mark.parametrize(("source", "loss"), [("synthetic", "squared"), ("synthetic-series", "cross-entropy")])
+def test_a_loss_that_does_not_fit_the_targets_is_refused(source: str, loss: str) -> None:
+    config = resolve({"data": {"source": source}, "model": {"name": "mlp"}, "training": {"loss": loss}})
+    with pytest.raises(UserError, match=r"training.loss = .*: the targets of .* are"):
+        build_world(config, SerialCommunicator())
 
 
 def test_a_model_of_numbers_is_not_compiled() -> None:

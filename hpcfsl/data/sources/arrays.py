@@ -4,7 +4,7 @@
 |---|---|---|
 | `x` | [n, ...] numbers | samples; images are [n, channels, height, width], text [n, positions] |
 | `y` | [n] or [n, positions] whole numbers | classes 0, 1, 2, ...; one at each position to predict the next symbol |
-| | [n] or [n, outputs] floating-point | numbers to predict |
+| | [n] or [n, outputs] floating-point | numbers to predict; whole ones may be classes, see `hpcfsl.targets` |
 | `client` | [n] numbers or strings | optional: who each sample belongs to, for the `natural` partition |
 | `x_test`, `y_test` | as `x`, `y` | optional: a test set of its own |
 | `client_test` | as `client` | optional: who each test sample belongs to |
@@ -69,6 +69,7 @@ class ArrayFile(Source):
             test_targets=test_targets,
             vocabulary=self.vocabulary,
             test_owners=_test_owners(path, arrays),
+            stored="numbers" if numbers else "classes",
         )
 
 

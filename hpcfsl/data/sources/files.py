@@ -6,20 +6,22 @@ compressed, against what so few bytes can hold, before anything of that size is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcfsl.errors import DataError, one_line
+from hpcfsl.errors import DataError, one_line, shorten
 from hpcfsl.provenance import memory_bytes
 
 MAX_CLASSES = 1_000_000
 _MOST_COMPRESSION = 1032
 """Bytes that deflate can make of one: its longest match is 258 bytes, its shortest code for one 2 bits."""
 _SLACK_BYTES = 1 << 16
+_POINT_ZERO = re.compile(r"(?<=\d)\.0*$")
 
 
 def find_file(key: str, value: str, fix: str) -> Path:
@@ -81,3 +83,12 @@ def number_labels(labels: Sequence[str]) -> dict[str, int]:
     except ValueError:
         ordered = sorted(distinct)
     return {label: place for place, label in enumerate(ordered)}
+
+
+def check_written_alike(path: Path, name: str, labels: Collection[str]) -> None:
+    """Raise a DataError where a class in a column `name` is written as `1` and as `1.0`: they would be two classes."""
+    for label in sorted(labels):
+        whole = _POINT_ZERO.sub("", label)
+        if whole != label and whole in labels:
+            text = f"column {shorten(name)}: {whole!r} and {label!r} are one number; write every class in one way"
+            raise file_error(path, text)

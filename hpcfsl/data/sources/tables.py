@@ -23,7 +23,7 @@ from pydantic import Field
 from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source
-from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, file_error, find_file, number_labels
+from hpcfsl.data.sources.files import MAX_CLASSES, check_fits, check_written_alike, file_error, find_file, number_labels
 from hpcfsl.errors import ConfigError, shorten
 from hpcfsl.settings import suggest
 
@@ -85,7 +85,9 @@ class Table(Source):
         columns = {
             name: _merge(name, [(each, found.columns[name]) for each, found in surveys.items()]) for name in features
         }
-        classes = number_labels([label for found in surveys.values() for label in found.labels])
+        labels = set().union(*(found.labels for found in surveys.values()))
+        check_written_alike(path, self.label, labels)
+        classes = number_labels(list(labels))
         clients = _number_clients(*(found.clients for found in surveys.values()))
         inputs, targets, owners = self._fill(path, surveys[path], columns, classes, clients)
         test = self._fill(test_path, surveys[test_path], columns, classes, clients) if test_path else None

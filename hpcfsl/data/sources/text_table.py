@@ -23,7 +23,14 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.population import hold_out
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.columns import Columns
-from hpcfsl.data.sources.files import check_fits, find_file, number_labels, number_owners, number_test_owners
+from hpcfsl.data.sources.files import (
+    check_fits,
+    check_written_alike,
+    find_file,
+    number_labels,
+    number_owners,
+    number_test_owners,
+)
 from hpcfsl.data.sources.tokens import MAX_VOCABULARY, MIN_VOCABULARY, Tokeniser, Unit, fill_up, make_tokeniser
 from hpcfsl.errors import ConfigError
 
@@ -90,6 +97,7 @@ class TextTable(Source):
         path = find_file("file", self.file, _FIX)
         train, test = self._read_both(path, seed)
         tokeniser = make_tokeniser(self.unit, self.vocabulary, train.texts)
+        check_written_alike(path, self.label, {*train.labels, *test.labels})
         classes = number_labels([*train.labels, *test.labels])
         return Dataset(
             name=self.file,
