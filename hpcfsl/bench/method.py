@@ -9,8 +9,6 @@ holds. The method is charged with what the timed rounds brought to disk, and wit
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +17,7 @@ from typing import Any
 
 from hpcfsl.bench.clock import announce, peak_memory_bytes
 from hpcfsl.bench.request import Request, configuration
-from hpcfsl.bench.worker import Rounds, describe, serve
+from hpcfsl.bench.worker import Rounds, describe, in_new_folder, serve
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.simulation import RoundLoop
 from hpcfsl.stopwatch import Stopwatch
@@ -104,16 +102,5 @@ def timed(action: Callable[[], object], communicator: Communicator) -> float:
     return time.monotonic() - started
 
 
-def measure_aside(request: Request, communicator: Communicator) -> dict[str, Any]:
-    """Collective. Measure with a run folder that is gone afterwards."""
-    out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
-    try:
-        return measure(request, communicator, Path(out) / "run")
-    finally:
-        communicator.barrier()
-        if communicator.rank == 0:
-            shutil.rmtree(out)
-
-
 if __name__ == "__main__":
-    serve(measure_aside)
+    serve(in_new_folder(measure))

@@ -8,8 +8,6 @@ their part of a commit every 50 rounds. Evaluation, which these workloads leave 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 from hpcfsl.bench.clock import announce, peak_memory_bytes
 from hpcfsl.bench.method import commit_seconds, open_loop, timed
 from hpcfsl.bench.request import Request, configuration
-from hpcfsl.bench.worker import describe, serve
+from hpcfsl.bench.worker import describe, in_new_folder, serve
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import build_world
@@ -81,16 +79,5 @@ def share(result: dict[str, Any]) -> float:
     return float(written / (sum(result["round_seconds"]) + result["commit_seconds"]))
 
 
-def measure_aside(request: Request, communicator: Communicator) -> dict[str, Any]:
-    """Collective. Measure with a run folder that is gone afterwards."""
-    out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
-    try:
-        return measure(request, communicator, Path(out) / "run")
-    finally:
-        communicator.barrier()
-        if communicator.rank == 0:
-            shutil.rmtree(out)
-
-
 if __name__ == "__main__":
-    serve(measure_aside)
+    serve(in_new_folder(measure))

@@ -5,9 +5,12 @@ Runs whole rounds of the method through the program's own interface, without a r
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hpcfsl.bench.clock import peak_memory_bytes, tell, time_rounds
@@ -21,6 +24,8 @@ from hpcfsl.round import run_round
 from hpcfsl.state import State, initial_state
 from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World, build_world
+
+Work = Callable[[Request, Communicator], dict[str, Any]]
 
 
 class Rounds:
@@ -83,7 +88,23 @@ def describe(world: World) -> dict[str, Any]:
     }
 
 
-def serve(work: Callable[[Request, Communicator], dict[str, Any]]) -> None:
+def in_new_folder(measure: Callable[[Request, Communicator, Path], dict[str, Any]]) -> Work:
+    """Return the work of measuring with a run folder that is gone afterwards."""
+
+    def work(request: Request, communicator: Communicator) -> dict[str, Any]:
+        """Collective. Measure; return what was measured."""
+        out = communicator.broadcast(tempfile.mkdtemp(prefix="hpcfsl-bench-") if communicator.rank == 0 else "")
+        try:
+            return measure(request, communicator, Path(out) / "run")
+        finally:
+            communicator.barrier()
+            if communicator.rank == 0:
+                shutil.rmtree(out)
+
+    return work
+
+
+def serve(work: Work) -> None:
     """Collective. Do the work that the command line asks for, and print its result on root."""
     try:
         communicator = connect()

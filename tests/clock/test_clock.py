@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.made import no_bytes
 from torch import nn
 
 from hpcfsl.bench.flops import training_flops
@@ -42,16 +43,9 @@ def make(**settings: Any) -> Any:
 
 def many(count: int) -> Work:
     none, one = np.zeros(count, np.int64), np.ones(count)
-    wire = WireBytes(
-        smashed_up=none,
-        gradients_down=none,
-        labels_up=none,
-        outputs_down=none,
-        output_gradients_up=none,
-        model_up=none,
-        model_down=none,
+    return Work(
+        clients=np.arange(count), client_flops=2e9 * one, server_flops=0 * one, steps=none, wire=no_bytes(count)
     )
-    return Work(clients=np.arange(count), client_flops=2e9 * one, server_flops=0 * one, steps=none, wire=wire)
 
 
 def test_virtual_time_by_hand() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -82,24 +82,21 @@ def make_scored(
     )
 
 
+def no_bytes(count: int) -> WireBytes:
+    """Return the bytes of clients that send and receive nothing."""
+    return WireBytes(**{field.name: np.zeros(count, np.int64) for field in fields(WireBytes)})
+
+
 def make_fates(clients: np.ndarray, samples: np.ndarray) -> Fates:
     """Return the fates of honest clients that all arrive, without a clock."""
-    count, none = len(clients), np.zeros(len(clients), np.int64)
+    count = len(clients)
     return Fates(
         clients=clients,
         samples=samples,
         attackers=np.zeros(count, bool),
         faults=np.zeros(count, np.int8),
         steps=np.ones(count, np.int64),
-        wire=WireBytes(
-            smashed_up=none,
-            gradients_down=none,
-            labels_up=none,
-            outputs_down=none,
-            output_gradients_up=none,
-            model_up=none,
-            model_down=none,
-        ),
+        wire=no_bytes(count),
         seconds=np.full(count, np.nan),
     )
 
