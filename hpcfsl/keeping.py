@@ -51,7 +51,8 @@ class Keeping:
             data: The clients' samples.
         """
         if self._variates is not None:
-            data = replace(data, drift=self._variates.drifts(data.clients).to(start.device))
+            # Beside the samples: what trains takes both to its device, a chunk of clients at a time.
+            data = replace(data, drift=self._variates.drifts(data.clients))
         if self._parts is not None:
             start = self._parts.starts(start, data.clients)
         return start, data

@@ -21,6 +21,7 @@ from hpcfsl.display import print_summary
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.evaluation import measure_own
 from hpcfsl.group import GroupStatus
+from hpcfsl.keeping import Keeping
 from hpcfsl.models.split import SplitModel
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.parallel.homes import home_of
@@ -35,6 +36,7 @@ from hpcfsl.trace.folder import RunFolder
 from hpcfsl.trace.inspect import summary
 from hpcfsl.training.evaluation import evaluate
 from hpcfsl.training.reference import train_client
+from hpcfsl.training.updates import LocalData
 from hpcfsl.world import World
 
 Maker = Callable[..., dict[str, dict[str, Any]]]
@@ -387,6 +389,18 @@ def test_memory_for_vectors_changes_no_bit(tmp_path: Path) -> None:
         for name in (PERSONAL, VARIATE):
             mine, first = own_rows(state, name), own_rows(states[0], name)
             assert all(torch.equal(mine[client], first[client]) for client in first)
+
+
+def test_drifts_wait_beside_the_samples_until_training_takes_them_to_its_device() -> None:
+    # On a GPU samples go there through page-locked memory, which what lies on the device already cannot.
+    world = small_world(small_config(training=SCAFFOLD))
+    state, samples = first_state(world), torch.zeros(3, 6)
+    data = LocalData(
+        clients=np.arange(3), counts=np.ones(3, np.int64), inputs=samples, targets=torch.zeros(3, dtype=torch.int64)
+    )
+    _, prepared = Keeping(world, state).prepare(state.weights.to("meta"), data)
+    assert prepared.drift is not None
+    assert prepared.drift.device == samples.device
 
 
 def test_nothing_is_kept_where_nothing_stays() -> None:
