@@ -21,6 +21,13 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "perturbed": {"perturbation": {"rule": "gaussian"}},
     "attacked": {"threat": {"attack": "label-flip", "clients": 3}},
     "cnn": {"model": {"name": "digits-cnn"}, "data": {"shape": [1, 8, 8]}},
+    "together": {"protocol": {"name": "parallel"}},
+    "tail": {"protocol": {"name": "u-shaped", "personal": ["linear1"]}, "model": {"hidden": [8, 6]}},
+    "screened": {"protocol": {"name": "parallel", "undo": "screen"}, "screening": {"rule": "distance"}},
+    "client halves stay": {"protocol": {"name": "splitfed-v3"}},
+    "variates": {"training": {"drift": "scaffold"}},
+    "poisoned": {"threat": {"attack": "smashed-noise", "clients": 3}},
+    "compressed": {"compression": {"rule": "fp16"}},
 }
 
 
@@ -37,8 +44,8 @@ def test_a_run_has_the_figures_of_one_on_the_processor(
     device: str, name: str, tmp_path: Path, tiny: Callable[..., dict[str, Any]]
 ) -> None:
     def run(device: str, executor: str) -> hpcfsl.Run:
-        sections = {**SECTIONS[name], "training": {"batch_size": 8, "executor": executor, "chunk_clients": 3}}
-        tree = tiny(**sections, run={"rounds": 3, "device": device, "preset": "hardened"})
+        training = {"batch_size": 8, "executor": executor, "chunk_clients": 3, **SECTIONS[name].get("training", {})}
+        tree = tiny(**{**SECTIONS[name], "training": training}, run={"rounds": 3, "device": device, "preset": "hardened"})
         return hpcfsl.run(tree, out=tmp_path / f"{device}-{executor}")
 
     found, wanted = run(device, "stacked"), run("cpu", "one-by-one")
