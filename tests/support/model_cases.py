@@ -54,7 +54,7 @@ class Case:
         return inputs, torch.randint(samples.num_outputs, (size, *samples.target_shape), generator=generator)
 
 
-def split_for(module: nn.Module, cut: str, samples: Samples) -> SplitModel:
+def split_for(module: nn.Module, cut: str, samples: Samples, *, tail: str | None = None) -> SplitModel:
     """Return a module, cut, as a run would."""
     return split(
         module,
@@ -63,6 +63,7 @@ def split_for(module: nn.Module, cut: str, samples: Samples) -> SplitModel:
         target_shape=samples.target_shape,
         vocabulary=samples.vocabulary,
         predicts=samples.predicts,
+        tail=tail,
     )
 
 

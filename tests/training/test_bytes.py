@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.hand_count import KINDS, Coder, as_bytes, as_halves, as_largest, as_they_are, count_client
 from support.made import small_config, small_world
-from support.model_cases import CASES, Case, built
+from support.model_cases import CASES, Case, built, split_for
 
 from hpcfsl.fates import decide_fates
 from hpcfsl.faults import Fault
@@ -42,16 +42,9 @@ COMPRESSIONS: dict[str, tuple[dict[str, Any], Coder, Coder]] = {
 
 
 def model_for(protocol: Protocol, case: Case, name: str) -> SplitModel:
-    module, samples = built(name), case.samples
-    return split(
-        module,
-        cut_points(module)[0] if protocol.cuts else "none",
-        samples.shape,
-        target_shape=samples.target_shape,
-        vocabulary=samples.vocabulary,
-        predicts=samples.predicts,
-        tail=protocol.second_cut,
-    )
+    module = built(name)
+    cut = cut_points(module)[0] if protocol.cuts else "none"
+    return split_for(module, cut, case.samples, tail=protocol.second_cut)
 
 
 def by_kind(wire: WireBytes, row: int) -> dict[str, int]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.model_cases import CASES, Case
+from support.model_cases import CASES, Case, split_for
 
-from hpcfsl.models.split import SplitModel, cut_points, split, tail_points
+from hpcfsl.models.split import SplitModel, cut_points, tail_points
 from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.loop import LoopPass
@@ -23,20 +23,10 @@ SETTINGS = TrainingSettings(batch_size=2, learning_rate=0.01)
 
 def parts_of(case: Case) -> list[SplitModel]:
     """Return the model at each cut, without a tail and with one."""
-    module, samples, found = case.module(), case.samples, []
+    module, found = case.module(), []
     for cut in cut_points(module):
         for tail in (None, *tail_points(module, cut)[-1:]):
-            found.append(
-                split(
-                    module,
-                    cut,
-                    samples.shape,
-                    target_shape=samples.target_shape,
-                    vocabulary=samples.vocabulary,
-                    predicts=samples.predicts,
-                    tail=tail,
-                )
-            )
+            found.append(split_for(module, cut, case.samples, tail=tail))
     return found
 
 
