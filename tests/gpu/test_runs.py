@@ -45,7 +45,8 @@ def test_a_run_has_the_figures_of_one_on_the_processor(
 ) -> None:
     def run(device: str, executor: str) -> hpcfsl.Run:
         training = {"batch_size": 8, "executor": executor, "chunk_clients": 3, **SECTIONS[name].get("training", {})}
-        tree = tiny(**{**SECTIONS[name], "training": training}, run={"rounds": 3, "device": device, "preset": "hardened"})
+        run = {"rounds": 3, "device": device, "preset": "hardened"}
+        tree = tiny(**{**SECTIONS[name], "training": training, "run": run})
         return hpcfsl.run(tree, out=tmp_path / f"{device}-{executor}")
 
     found, wanted = run(device, "stacked"), run("cpu", "one-by-one")
