@@ -214,7 +214,8 @@ def _make_executor(
     config: Config, model: SplitModel, device: torch.device, attackers: NDArray[np.int64], largest: int
 ) -> Executor | SharedTrainer:
     if config.protocol.shares_server:
-        return make_shared(model, config.training, device, in_turn=config.protocol.in_turn)
+        in_turn = config.protocol.in_turn
+        return make_shared(model, config.training, device, in_turn=in_turn, most_samples=largest)
     alike = not config.protocol.personal_names(model.layout) and config.training.drift == "none"
     executor = make_executor(model, config.training, device, most_samples=largest, alike=alike)
     threat = config.threat

@@ -19,6 +19,7 @@ _SIGNATURES: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "hpcfsl_use_isa": (_I, (_TEXT,)),
     "hpcfsl_engine_make": (_P, (_P,)),
     "hpcfsl_engine_train": (_I, (_P, _P)),
+    "hpcfsl_engine_step": (None, (_P, _P)),
     "hpcfsl_engine_bytes": (_L, (_P,)),
     "hpcfsl_engine_times": (_L, (_P, _P)),
     "hpcfsl_engine_free": (None, (_P,)),

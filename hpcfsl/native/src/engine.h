@@ -1,51 +1,12 @@
-// Trains clients of one model, one after another or a few in step, with everything they need in the cache.
-//
-// A program is int64 numbers: batch, clients in step, timed (0 or 1), the input (kind, then sizes), the number of layers,
-// from which to which of them (exclusive) the server half's are, and for each its kind followed by its numbers, in the
-// order in which `Reader` takes them below. `hpcfsl/training/native/program.py` writes it.
+// Trains clients of one model, one after another or a few in step, with everything they need in the cache. `program.h`
+// says how a model is given.
 #pragma once
 
-#include "convolution.h"
-#include "elementwise.h"
-#include "linear.h"
 #include "loss.h"
-#include "norms.h"
 #include "optimiser.h"
-#include "pooling.h"
-#include "recurrent.h"
-#include "shared_linear.h"
+#include "program.h"
 
 namespace ISA {
-
-// A turned sequence is [features][positions] in the samples.
-enum class Input : int64_t { kFlat, kSequence, kImage, kTokens, kTurned };
-enum class Kind : int64_t {
-    kLinear, kConvolution, kMaxPooling, kAveragePooling, kRelu, kTanh, kSigmoid, kFlatten, kDropout, kEmbedding, kGru,
-    kNorm, kSharedLinear, kMeanEmbedding
-};
-
-constexpr long kMostLayers = 256;
-
-class Reader {
-  public:
-    explicit Reader(const int64_t *at) : at_(at) {}
-    long next() { return static_cast<long>(*at_++); }
-    double next_real() {
-        double value;
-        std::memcpy(&value, at_++, sizeof value);
-        return value;
-    }
-    Window next_window() {
-        Window window{};
-        window.kernel_height = next(), window.kernel_width = next(), window.stride_height = next();
-        window.stride_width = next(), window.pad_height = next(), window.pad_width = next();
-        window.dilation_height = next(), window.dilation_width = next();
-        return window;
-    }
-
-  private:
-    const int64_t *at_;
-};
 
 static float *take_floats(long count) {
     // Large blocks on large pages, where the system has them: the products walk over many rows that are far apart.
@@ -96,7 +57,97 @@ class NativeEngine final : public Engine {
         return true;
     }
 
+    void step(const Step &job) override {
+        const float *server = job.server - job.own_params;
+        for (long i = server_layers_[0]; i < server_layers_[1]; i++) pack_layer(i, server, clients_[0].weights);
+        for (long row = 0; row < job.num_clients; row++) {
+            Client &client = clients_[0];
+            if (!job.server_alone)
+                for (long i = 0; i < num_layers_; i++)
+                    if (!at_server(i)) pack_layer(i, job.own + row * job.own_params, client.weights);
+            std::memset(client.gradients, 0, sizeof(float) * packed_);
+            client.batch = job.sizes[row], client.step = job.numbers[row], client.seen = 0;
+            client.seed = static_cast<uint32_t>(job.seed), client.round = static_cast<uint32_t>(job.round);
+            client.id = static_cast<uint32_t>(job.clients[row]);
+            pass(job, row, client);
+            // Gradients are an update from nothing: `start_` holds zeros where no job has begun.
+            for (long i = 0; job.gradients && i < num_layers_; i++) {
+                const long at = layers_[i]->weights_at;
+                layers_[i]->unpack(client.gradients + at, start_ + at, job.gradients + row * num_params_);
+            }
+        }
+    }
+
   private:
+    bool at_server(long layer) const { return server_layers_[0] <= layer && layer < server_layers_[1]; }
+
+    void pack_layer(long layer, const float *model, float *to) const {
+        layers_[layer]->pack(model, to + layers_[layer]->weights_at);
+    }
+
+    // Take one client through a step of which the server half is shared: forward, and backward unless it is `smash_alone`.
+    void pass(const Step &job, long row, Client &client) {
+        const Shape &cut = layers_[server_layers_[0]]->in, &returned = layers_[server_layers_[1] - 1]->out;
+        const long at_cut = row * job.width * cut.pixels() * cut.channels;
+        const long at_returned = row * job.width * returned.pixels() * returned.channels;
+        float *const smashed = client.arena + layers_[server_layers_[0]]->in_at;
+        const bool answered = job.server_alone && job.answers;
+        read(job.inputs, job.tokens, job.targets, client, [&](long n) { return row * job.width + n; });
+        if (job.server_alone) {
+            take_in(job.smashed + at_cut, cut, turned_[0], client.batch, smashed);
+        } else {
+            for (long i = 0; i < server_layers_[0]; i++) layers_[i]->forward(client);
+            if (job.lies && job.lies[row]) {
+                // What the client sent is in `smashed` already; what it made itself is what its own layers go back through.
+                std::memcpy(client.arena + own_at_, smashed, sizeof(float) * client.batch * cut.floats());
+                take_in(job.smashed + at_cut, cut, turned_[0], client.batch, smashed);
+            } else {
+                give_out(smashed, cut, turned_[0], client.batch, job.smashed + at_cut);
+            }
+            if (job.smash_alone) return;
+        }
+        const long last = answered ? server_layers_[1] : num_layers_, first = job.server_alone ? server_layers_[0] : 0;
+        for (long i = server_layers_[0]; i < last; i++) layers_[i]->forward(client);
+        float *gradient = client.arena + gradients_at_[0], *spare = client.arena + gradients_at_[1];
+        if (answered) take_in(job.answers + at_returned, returned, turned_[1], client.batch, gradient);
+        else job.losses[row] = begin_backward(client, gradient);
+        for (long i = last - 1; i >= (first < first_trained_ ? first_trained_ : first); i--) {
+            if (i + 1 == server_layers_[1] && job.answers && !answered)
+                give_out(gradient, returned, turned_[1], client.batch, job.answers + at_returned);
+            if (i + 1 == server_layers_[0] && job.lies && job.lies[row])
+                std::memcpy(smashed, client.arena + own_at_, sizeof(float) * client.batch * cut.floats());
+            float *const found = layers_[i]->backward(client, gradient, spare);
+            if (found != gradient) spare = gradient, gradient = found;
+        }
+    }
+
+    // Write activations as torch has them, and read them; `turned` where it has the channels first.
+    static void give_out(const float *from, Shape shape, bool turned, long samples, float *to) {
+        const long size = shape.pixels() * shape.channels;
+        for (long n = 0; n < samples; n++, from += shape.floats(), to += size) {
+            if (!turned)
+                for (long pixel = 0; pixel < shape.pixels(); pixel++)
+                    std::memcpy(to + pixel * shape.channels, from + pixel * shape.pitch, sizeof(float) * shape.channels);
+            else
+                turn(from, shape.pixels(), shape.channels, shape.pitch, to, shape.pixels());
+        }
+    }
+    static void take_in(const float *from, Shape shape, bool turned, long samples, float *to) {
+        std::memset(to, 0, sizeof(float) * samples * shape.floats());
+        for (long n = 0; n < samples; n++, to += shape.floats(), from += shape.pixels() * shape.channels) {
+            if (!turned) pack_rows(from, shape.pixels(), shape.channels, to, shape.pitch);
+            else turn(from, shape.channels, shape.pixels(), shape.pixels(), to, shape.pitch);
+        }
+    }
+
+    // Put the gradient of a client's mean loss at the outputs into `gradient`; return that loss.
+    double begin_backward(Client &client, float *gradient) const {
+        const Shape &out = layers_[num_layers_ - 1]->out;
+        const long rows = client.batch * out.pixels();
+        std::memcpy(gradient, client.arena + logits_at_, sizeof(float) * rows * out.pitch);
+        return cross_entropy(gradient, targets(client), rows, out.channels, out.pitch);
+    }
+
     // Take in the model that clients start from; false where memory does not suffice.
     bool begin(const float *model) {
         std::memset(start_, 0, sizeof(float) * packed_);
@@ -115,6 +166,7 @@ class NativeEngine final : public Engine {
         input_ = static_cast<Input>(reader.next());
         Shape shape = read_input(reader);
         num_layers_ = reader.next(), server_layers_[0] = reader.next(), server_layers_[1] = reader.next();
+        turned_[0] = reader.next() != 0, turned_[1] = reader.next() != 0;
         for (long i = 0; i < num_layers_; i++) {
             layers_[i] = make_layer(reader, shape);
             if (!layers_[i]) return num_layers_ = i, false;
@@ -136,61 +188,6 @@ class NativeEngine final : public Engine {
         // A convolution reads one channel after another, so its input needs no padding.
         if (exact) shape.pitch = shape.channels;
         return in_ = shape;
-    }
-
-    static Layer *make_layer(Reader &reader, Shape in) {
-        const Kind kind = static_cast<Kind>(reader.next());
-        const long in_place = kind == Kind::kRelu || kind == Kind::kTanh || kind == Kind::kSigmoid || kind == Kind::kDropout ? reader.next() : 0;
-        switch (kind) {
-            case Kind::kRelu: return new (std::nothrow) Activation<Relu>(in, in_place != 0);
-            case Kind::kTanh: return new (std::nothrow) Activation<Tanh>(in, in_place != 0);
-            case Kind::kSigmoid: return new (std::nothrow) Activation<Sigmoid>(in, in_place != 0);
-            case Kind::kMaxPooling: return new (std::nothrow) MaxPooling(in, reader.next_window());
-            case Kind::kAveragePooling: return new (std::nothrow) AveragePooling(in, reader.next_window());
-            case Kind::kFlatten: return new (std::nothrow) Flatten(in, reader.next() != 0);
-            case Kind::kLinear: {
-                const long outputs = reader.next(), bias = reader.next(), weight_from = reader.next();
-                return new (std::nothrow) Linear(in, outputs, bias != 0, weight_from, reader.next());
-            }
-            case Kind::kSharedLinear: {
-                const long outputs = reader.next(), bias = reader.next(), weight_from = reader.next();
-                const long bias_from = reader.next(), seen = reader.next();
-                const float rate = static_cast<float>(reader.next_real());
-                return new (std::nothrow) SharedLinear(in, outputs, bias != 0, weight_from, bias_from, seen, rate);
-            }
-            case Kind::kConvolution: {
-                const long outputs = reader.next(), bias = reader.next(), weight_from = reader.next();
-                const long bias_from = reader.next();
-                return new (std::nothrow) Convolution(in, outputs, reader.next_window(), bias != 0, weight_from, bias_from);
-            }
-            case Kind::kDropout: {
-                const long channels_first = reader.next(), number = reader.next();
-                const uint32_t threshold = static_cast<uint32_t>(reader.next());
-                const float scale = static_cast<float>(reader.next_real());
-                const uint32_t purpose = static_cast<uint32_t>(reader.next());
-                return new (std::nothrow) Dropout(in, in_place != 0, channels_first != 0, number, threshold, scale, purpose);
-            }
-            case Kind::kEmbedding: {
-                const long tokens = reader.next(), features = reader.next();
-                return new (std::nothrow) Embedding(in.width, tokens, features, reader.next());
-            }
-            case Kind::kMeanEmbedding: {
-                const long tokens = reader.next(), features = reader.next(), weight_from = reader.next();
-                return new (std::nothrow) MeanEmbedding(in.width, tokens, features, weight_from, reader.next());
-            }
-            case Kind::kGru: {
-                const long hidden = reader.next(), input = reader.next(), state = reader.next();
-                const long input_bias = reader.next();
-                return new (std::nothrow) Gru(in, hidden, {input, state, input_bias, reader.next()});
-            }
-            case Kind::kNorm: {
-                const long groups = reader.next(), by_pixel = reader.next();
-                const double epsilon = reader.next_real();
-                const long scale_from = reader.next();
-                return new (std::nothrow) Norm(in, groups, by_pixel != 0, epsilon, scale_from, reader.next());
-            }
-        }
-        return nullptr;
     }
 
     bool allocate() {
@@ -220,6 +217,7 @@ class NativeEngine final : public Engine {
         gradients_at_[0] = planner.take(largest), gradients_at_[1] = planner.take(largest);
         tokens_at_ = planner.take(2 * batch_ * in_.width);
         targets_at_ = planner.take(2 * batch_ * layers_[num_layers_ - 1]->out.pixels());
+        own_at_ = server_layers_[0] < num_layers_ ? planner.take(batch_ * layers_[server_layers_[0]]->in.floats()) : 0;
         planned_ = planner.size();
         return allocate_clients(planner);
     }
@@ -290,7 +288,8 @@ class NativeEngine final : public Engine {
         double clock = now();
         for (long i = 0; i < count; i++) {
             const long row = first + offset + i;
-            gather(job, clients[i], job.orders + (epoch * job.num_clients + row) * job.longest + done);
+            const int64_t *order = job.orders + (epoch * job.num_clients + row) * job.longest + done;
+            read(job.inputs, job.tokens, job.targets, clients[i], [&](long n) { return order[n]; });
             std::memset(clients[i].gradients, 0, sizeof(float) * packed_);
             gradients[i] = clients[i].arena + gradients_at_[0], spares[i] = clients[i].arena + gradients_at_[1];
         }
@@ -299,11 +298,8 @@ class NativeEngine final : public Engine {
             layers_[layer]->forward_all(clients, count);
             lap(clock, 2 * layer);
         }
-        const Shape &out = layers_[num_layers_ - 1]->out;
         for (long i = 0; i < count; i++) {
-            const long rows = clients[i].batch * out.pixels();
-            std::memcpy(gradients[i], clients[i].arena + logits_at_, sizeof(float) * rows * out.pitch);
-            const double loss = cross_entropy(gradients[i], targets(clients[i]), rows, out.channels, out.pitch);
+            const double loss = begin_backward(clients[i], gradients[i]);
             job.losses[epoch * job.num_clients + first + offset + i] += loss * static_cast<double>(clients[i].batch);
         }
         lap(clock, 2 * num_layers_);
@@ -322,18 +318,18 @@ class NativeEngine final : public Engine {
 
     int64_t *targets(Client &client) const { return reinterpret_cast<int64_t *>(client.arena + targets_at_); }
 
-    // Copy the step's samples and targets to where the first layer and the loss read them.
-    void gather(const Job &job, Client &client, const int64_t *rows) const {
+    // Copy the step's samples and targets, where there are any, to where the first layer and the loss read them.
+    template <typename Place>
+    void read(const float *inputs, const int64_t *tokens, const int64_t *wanted, Client &client, Place place) const {
         const long positions = layers_[num_layers_ - 1]->out.pixels();
-        int64_t *to = targets(client), *tokens = reinterpret_cast<int64_t *>(client.arena + tokens_at_);
+        int64_t *to = targets(client), *own = reinterpret_cast<int64_t *>(client.arena + tokens_at_);
         for (long n = 0; n < client.batch; n++) {
-            std::memcpy(to + n * positions, job.targets + rows[n] * positions, sizeof(int64_t) * positions);
-            if (input_ == Input::kTokens)
-                std::memcpy(tokens + n * in_.width, job.tokens + rows[n] * in_.width, sizeof(int64_t) * in_.width);
-            else
-                gather_sample(job.inputs + rows[n] * in_.pixels() * in_.channels, client.arena + inputs_at_ + n * in_.floats());
+            const long row = place(n);
+            if (wanted) std::memcpy(to + n * positions, wanted + row * positions, sizeof(int64_t) * positions);
+            if (tokens) std::memcpy(own + n * in_.width, tokens + row * in_.width, sizeof(int64_t) * in_.width);
+            if (inputs) gather_sample(inputs + row * in_.pixels() * in_.channels, client.arena + inputs_at_ + n * in_.floats());
         }
-        client.tokens = tokens;
+        client.tokens = own;
     }
 
     void gather_sample(const float *from, float *to) const {
@@ -367,7 +363,8 @@ class NativeEngine final : public Engine {
     double seconds_[2 * kMostLayers + 2] = {};
     long num_layers_ = 0, server_layers_[2] = {}, server_at_[2] = {}, batch_ = 0, together_ = 0, num_params_ = 0, first_trained_ = 0;
     long packed_ = 0, planned_ = 0, inputs_at_ = 0, logits_at_ = 0, tokens_at_ = 0, targets_at_ = 0;
-    long gradients_at_[2] = {};
+    long gradients_at_[2] = {}, own_at_ = 0;
+    bool turned_[2] = {};
     float *start_ = nullptr, *drift_ = nullptr, *weights_ = nullptr;
     Client *clients_ = nullptr;
 };

@@ -56,6 +56,7 @@ EXPORT int hpcfsl_use_isa(const char *name) {
 
 EXPORT void *hpcfsl_engine_make(const int64_t *program) { return chosen->make_engine(program); }
 EXPORT int hpcfsl_engine_train(void *engine, const Job *job) { return static_cast<Engine *>(engine)->train(*job); }
+EXPORT void hpcfsl_engine_step(void *engine, const Step *job) { static_cast<Engine *>(engine)->step(*job); }
 EXPORT int64_t hpcfsl_engine_bytes(void *engine) { return static_cast<Engine *>(engine)->bytes(); }
 EXPORT int64_t hpcfsl_engine_times(void *engine, double *seconds) { return static_cast<Engine *>(engine)->times(seconds); }
 EXPORT void hpcfsl_engine_free(void *engine) { delete static_cast<Engine *>(engine); }

@@ -40,12 +40,35 @@ struct Job {
     Descent descent;
 };
 
+// One step of clients that share a server half, as `hpcfsl/training/native/binding.py` lays it out. A client has room for
+// `width` samples; activations are as torch has them.
+struct Step {
+    const float *own;          // [clients, own params], what the clients hold: the first of the layout
+    const float *server;       // [server params], the rest of it
+    const float *inputs;       // [clients * width, ...], or null
+    const int64_t *tokens;     // [clients * width, positions], or null
+    const int64_t *targets;    // [clients * width, ...], or null
+    const int64_t *sizes;      // [clients] samples of a client
+    const int64_t *numbers;    // [clients] number of the local step that it takes
+    const int64_t *clients;    // [clients] ids
+    const int64_t *lies;       // [clients] whether it sends what stands in `smashed` instead of its own; or null
+    float *smashed;            // [clients * width, ...], what the server receives: written, or read as said
+    float *answers;            // [clients * width, ...], gradients of what it returns: written, or read; or null
+    float *gradients;          // [clients, params], to be written; or null
+    double *losses;            // [clients], to be written
+    int64_t num_clients, width, own_params, seed, round;
+    int64_t smash_alone;       // stop at the smashed data
+    int64_t server_alone;      // begin with them, on the server half alone; with `answers` they are its loss
+};
+
 // One model made ready for training clients.
 class Engine {
   public:
     virtual ~Engine() = default;
     // Train the clients of a job; false where memory does not suffice.
     virtual bool train(const Job &job) = 0;
+    // Take one step; for an engine that trains no jobs and whose clients share no layers.
+    virtual void step(const Step &job) = 0;
     virtual int64_t bytes() const = 0;
     // Seconds spent in each layer's forward and backward pass, in the loss and in the step: [2 * layers + 2].
     virtual int64_t times(double *seconds) = 0;
@@ -68,7 +91,7 @@ struct ColumnKernels {
 struct Kernels {
     const char *name;
     const ColumnKernels *columns;
-    // Return an engine for a program (`engine.h` has its format), or null where memory does not suffice.
+    // Return an engine for a program (`program.h` has its format), or null where memory does not suffice.
     Engine *(*make_engine)(const int64_t *program);
     int (*shuffle)(const int64_t *, const int64_t *, long, long, const uint32_t *, uint32_t, uint32_t, int64_t *);
 };

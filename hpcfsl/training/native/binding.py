@@ -17,6 +17,13 @@ _ADDRESSES = ("start", "inputs", "tokens", "targets", "orders", "counts", "clien
 _NUMBERS = ("num_clients", "longest", "epochs", "batch", "seed", "round", "own_starts")
 
 
+_STEP_ADDRESSES = (
+    *("own", "server", "inputs", "tokens", "targets", "sizes", "numbers", "clients", "lies"),
+    *("smashed", "answers", "gradients", "losses"),
+)
+_STEP_NUMBERS = ("num_clients", "width", "own_params", "seed", "round", "smash_alone", "server_alone")
+
+
 class _Descent(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_double) for name in ("learning_rate", "server_learning_rate", "beta1", "beta2", "epsilon")),
@@ -30,6 +37,13 @@ class _Job(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in _ADDRESSES),
         *((name, ctypes.c_int64) for name in _NUMBERS),
         ("descent", _Descent),
+    ]
+
+
+class _Step(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in _STEP_ADDRESSES),
+        *((name, ctypes.c_int64) for name in _STEP_NUMBERS),
     ]
 
 
@@ -71,6 +85,12 @@ class NativeEngine:
         job = _Job(**{name: array.ctypes.data for name, array in arrays.items()}, **numbers, descent=descent)
         if not self._library.hpcfsl_engine_train(self._handle, ctypes.byref(job)):
             raise MemoryError("no memory for the model's wide layers")
+
+    def step(self, arrays: dict[str, NDArray[Any]], **numbers: int) -> None:
+        """Take one step of clients that share a server half; names as in the structure `Step`, arrays C-contiguous."""
+        assert all(array.flags.c_contiguous for array in arrays.values())
+        job = _Step(**{name: array.ctypes.data for name, array in arrays.items()}, **numbers)
+        self._library.hpcfsl_engine_step(self._handle, ctypes.byref(job))
 
     def layer_seconds(self) -> NDArray[np.float64]:
         """Return seconds since the last call, where the program was compiled with `timed`.

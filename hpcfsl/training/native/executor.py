@@ -14,7 +14,7 @@ from hpcfsl.native.library import instruction_set, library
 from hpcfsl.training.batches import epoch_orders
 from hpcfsl.training.native.binding import NativeEngine, descent_of
 from hpcfsl.training.native.layers import Plan, UnknownLayerError
-from hpcfsl.training.native.program import compile_program
+from hpcfsl.training.native.program import Program, compile_program
 from hpcfsl.training.optimisers import server_rate
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.updates import FirstUpdates, LocalData, empty_updates, first_updates, rows_of
@@ -128,10 +128,15 @@ class NativeExecutor:
         assert inputs.shape == (int(data.counts.sum()), *self._sample_shape)
         assert targets.numel() == len(inputs) * program.positions
         assert 0 < int(data.counts.min()) <= int(data.counts.max()) <= self._most_samples
-        if int(targets.min()) < 0 or int(targets.max()) >= program.classes:
-            raise ValueError(f"targets must be 0 .. {program.classes - 1}")
-        if program.tokens and (int(inputs.min()) < 0 or int(inputs.max()) >= program.tokens):
-            raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")
+        check_samples(program, inputs, targets)
+
+
+def check_samples(program: Program, inputs: Tensor, targets: Tensor) -> None:
+    """Raise ValueError where tokens or targets lie outside the tables that the engine reads by them."""
+    if int(targets.min()) < 0 or int(targets.max()) >= program.classes:
+        raise ValueError(f"targets must be 0 .. {program.classes - 1}")
+    if program.tokens and (int(inputs.min()) < 0 or int(inputs.max()) >= program.tokens):
+        raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")
 
 
 def _is_plain(settings: TrainingSettings) -> bool:

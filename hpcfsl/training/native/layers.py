@@ -17,7 +17,7 @@ from hpcfsl.models.recurrent import Gru
 from hpcfsl.models.sequences import LastPosition, MeanPosition
 from hpcfsl.seeding import Purpose
 
-# In the order of `Kind` in engine.h.
+# In the order of `Kind` in program.h.
 KINDS = (
     "linear",
     "convolution",

@@ -41,6 +41,9 @@ class Program:
     Attributes:
         words: What the engine reads, int64.
         layers: The kind of each layer, for messages and timings.
+        server: The server half's first layer, and the one after its last; both the number of layers where it has none.
+        cuttable: Whether the server half can be run alone: it has layers, and torch's activations at both of its ends
+            can be told.
         tokens: How many different tokens the input may have; 0 where it is not tokens.
         classes: Classes of the output.
         positions: Outputs of a sample.
@@ -48,6 +51,8 @@ class Program:
 
     words: NDArray[np.int64]
     layers: tuple[str, ...]
+    server: tuple[int, int]
+    cuttable: bool
     tokens: int
     classes: int
     positions: int
@@ -69,7 +74,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     form, steps = _input_form(tuple(model.trial.shape[1:]), steps)
     records: list[Record] = []
     server: list[int] = []
-    head = form
+    head, forms = form, [form]
     for name, step in steps:
         if 0 in form.shape:
             raise UnknownLayerError(f"layer {type(step).__name__} on nothing")
@@ -78,18 +83,24 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
             if name.startswith("server."):
                 server.append(len(records))
             records.append(record)
+            forms.append(form)
     if form.kind not in ("flat", "sequence") or 0 in form.shape:
         raise UnknownLayerError(f"its output is {form.kind} {list(form.shape)}, not one row of classes")
     if len(records) > MOST_LAYERS:
         raise UnknownLayerError(f"it has {len(records)} layers, and the engine takes {MOST_LAYERS}")
     together = TOGETHER if any(record.kind == "shared-linear" for record in records) else 1
     words = [plan.batch, together, int(timed), model.layout.size, *_input_words(head, records), len(records)]
-    words += [server[0], server[-1] + 1] if server else [len(records)] * 2
+    edges = (server[0], server[-1] + 1) if server else (len(records), len(records))
+    ends = [forms[edge] for edge in edges]
+    words += [*edges, *(int(end.kind == "image") for end in ends)]
     for record in records:
         words += [layers.KINDS.index(record.kind), *record.words]
     return Program(
         words=np.array(words, np.int64),
         layers=tuple(record.kind for record in records),
+        server=edges,
+        cuttable=len(server) == edges[1] - edges[0] > 0
+        and [_torch_shape(end) for end in ends] == [model.smashed_shape, model.returned_shape],
         tokens=next((record.words[0] for record in records if record.kind in _OF_TOKENS), 0),
         classes=form.shape[-1],
         positions=form.shape[0] if form.kind == "sequence" else 1,
@@ -161,6 +172,11 @@ def _plain_form(shape: tuple[int, ...], first: nn.Module | None) -> Form:
         raise UnknownLayerError(f"samples of shape {list(shape)}")
     line = len(shape) == 2
     return Form(kind="image", shape=(shape[0], 1, shape[1]) if line else shape, line=line)
+
+
+def _torch_shape(form: Form) -> tuple[int, ...]:
+    """Return the shape in which torch has what flows between two layers."""
+    return (form.shape[0], form.shape[2]) if form.line else form.shape
 
 
 def _input_words(form: Form, records: list[Record]) -> list[int]:

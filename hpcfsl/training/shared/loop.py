@@ -39,41 +39,36 @@ class LoopPass:
         named = dict(pieces.named_parameters())
         self._parameters = [named[name] for name in model.layout.names]
         self._server = [named[name] for name in model.layout.names if name.startswith("server.")]
-        self.dropouts = _dropouts(pieces)
-        self.server_dropouts = _dropouts(self._parts["server"])
+        self._dropouts, self._server_dropouts = _dropouts(pieces), _dropouts(self._parts["server"])
 
     def run(self, weights: Sequence[Tensor], step: Step) -> Found:
         """Return what a step gives."""
         gradients = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
-        losses = torch.empty(len(step.rows), device=self._device)
+        takers = step.takers
+        losses, masks = torch.empty(len(takers), device=self._device), takers.masks(self._dropouts, self._device)
         smashed, answers = list[Tensor](), list[Tensor]()
-        for place, size in enumerate(step.sizes.tolist()):
+        for place, size in enumerate(takers.sizes.tolist()):
             _point(self._parameters, weights, place)
-            samples = slice(place * step.width, place * step.width + size)
-            _set_masks(self.dropouts, step.masks, samples)
+            samples = slice(place * takers.width, place * takers.width + size)
+            _set_masks(self._dropouts, masks, samples)
             loss, found, *sent = self._run_client(step.inputs[samples], step.targets[samples], step.senders.get(place))
             losses[place] = loss
             for gradient, own in zip(gradients, found, strict=True):
                 gradient[place] = own
-            smashed.append(_padded(sent[0], step.width))
-            answers.append(_padded(sent[1], step.width))
-        received = Received(
-            rows=step.rows,
-            numbers=step.numbers,
-            sizes=step.sizes,
-            width=step.width,
-            smashed=torch.cat(smashed),
-            answers=torch.cat(answers),
-        )
+            smashed.append(_padded(sent[0], takers.width))
+            answers.append(_padded(sent[1], takers.width))
+        received = Received(takers=takers, smashed=torch.cat(smashed), answers=torch.cat(answers))
         return Found(losses=losses, gradients=gradients, received=received)
 
-    def run_server(self, weights: Sequence[Tensor], received: Received, masks: Sequence[Tensor]) -> list[Tensor]:
+    def run_server(self, weights: Sequence[Tensor], received: Received) -> list[Tensor]:
         """Return the gradients of the server half alone."""
         gradients = [torch.empty_like(weight, memory_format=torch.contiguous_format) for weight in weights]
-        for place, size in enumerate(received.sizes.tolist()):
+        takers = received.takers
+        masks = takers.masks(self._server_dropouts, self._device)
+        for place, size in enumerate(takers.sizes.tolist()):
             _point(self._server, weights, place)
-            samples = slice(place * received.width, place * received.width + size)
-            _set_masks(self.server_dropouts, masks, samples)
+            samples = slice(place * takers.width, place * takers.width + size)
+            _set_masks(self._server_dropouts, masks, samples)
             with autocast(self._settings, self._device):
                 returned = self._parts["server"](received.smashed[samples])
                 answers = received.answers[samples]
@@ -91,7 +86,7 @@ class LoopPass:
     def smash(self, weights: Sequence[Tensor], inputs: Tensor, send: Send | None) -> Tensor:
         """Return the smashed data of one client as the server sees them."""
         _point(self._parameters, weights, 0)
-        _set_masks(self.dropouts, [], slice(0))
+        _set_masks(self._dropouts, [], slice(0))
         with torch.no_grad(), autocast(self._settings, self._device):
             smashed: Tensor = self._parts["client"](inputs)
             return self._pass_on(smashed if send is None else send(smashed))

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hpcfsl.training.dropout import keep_masks
 from hpcfsl.training.shared.combine import Mean
 from hpcfsl.training.shared.halves import ServerHalf, join
 from hpcfsl.training.shared.session import Session
@@ -51,12 +50,12 @@ def replay(
     half.begin(session.start.to(device))
     samples, last = 0, -1
     for received in session.received:
-        chosen = remains[received.rows]
+        chosen = remains[received.takers.rows]
         if not chosen.any():
             continue
-        if session.in_turn and received.rows[0] != last:
+        if session.in_turn and received.takers.rows[0] != last:
             half.begin(half.flat())  # every turn begins with an optimiser at rest
-            last = int(received.rows[0])
+            last = int(received.takers.rows[0])
         samples += _step(passes, half, session, received.choose(chosen), scales, chunk=chunk, device=device)
     return Replayed(displacement=half.flat() - session.start.to(device), samples=samples)
 
@@ -72,33 +71,18 @@ def _step(
     device: torch.device,
 ) -> int:
     """Take one step; return its samples."""
-    parts = scales[received.rows] * received.sizes / received.sizes.sum()
+    sizes = received.takers.sizes
+    parts = scales[received.takers.rows] * sizes / sizes.sum()
     if parts.sum() <= 0:
         return 0
     mean = Mean(len(session.start), device)
-    for first in range(0, len(received.rows), chunk):
+    for first in range(0, len(sizes), chunk):
         some = received.part(first, first + chunk)
-        masks = _masks(passes, session, some, device)
-        gradients = passes.run_server(half.expand(len(some.rows)), _on(some, device), masks)
+        gradients = passes.run_server(half.expand(len(some.takers)), _on(some, device))
         mean.add(join(gradients), parts[first : first + chunk] / parts.sum())
     half.step(mean.total, float(parts.sum()))
-    return int(received.sizes.sum())
+    return int(sizes.sum())
 
 
 def _on(received: Received, device: torch.device) -> Received:
     return replace(received, smashed=received.smashed.to(device), answers=received.answers.to(device))
-
-
-def _masks(passes: Pass, session: Session, received: Received, device: torch.device) -> list[Tensor]:
-    return [
-        keep_masks(
-            layer,
-            seed=session.seed,
-            round=session.round,
-            clients=session.clients[received.rows],
-            steps=received.numbers,
-            batch=received.width,
-            device=device,
-        )
-        for layer in passes.server_dropouts
-    ]

@@ -48,8 +48,6 @@ class Session:
         samples: Training samples of each, int64 [clients].
         used: Whose smashed data the server half was trained on, bool [clients].
         in_turn: Whether clients trained one after the other.
-        seed: The run's seed.
-        round: The round.
         start: The server half before the round, float32 [server params].
         displacement: What the round's training moved it by, float32 [server params].
         received: What the server received, step by step; empty where no replay is meant.
@@ -59,8 +57,6 @@ class Session:
     samples: NDArray[np.int64]
     used: NDArray[np.bool_]
     in_turn: bool
-    seed: int
-    round: int
     start: Tensor
     displacement: Tensor
     received: Sequence[Received] = field(default=(), repr=False)

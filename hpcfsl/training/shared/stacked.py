@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hpcfsl.models.dropout import KeyedDropout
@@ -18,7 +17,7 @@ from hpcfsl.training.loss import sample_losses
 from hpcfsl.training.precision import autocast
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.loop import replaced
-from hpcfsl.training.shared.step import Found, Received, Send, Step
+from hpcfsl.training.shared.step import Found, Received, Send, Step, Takers
 from hpcfsl.training.stacked.graph import places_of, stack_layers
 from hpcfsl.training.stacked.trial import try_step
 
@@ -47,41 +46,24 @@ class StackedPass:
         self._bound = [layer for _, layers in made.values() for layer in layers]
         self._link = dict(pieces.named_children()).get("link")
         self._first_server = len([name for name in model.layout.names if not name.startswith("server.")])
-        self.dropouts = [layer for part in self._parts.values() for layer in _dropouts(part)]
-        self.server_dropouts = _dropouts(self._parts["server"])
+        self._dropouts = [layer for part in self._parts.values() for layer in _dropouts(part)]
+        self._server_dropouts = _dropouts(self._parts["server"])
         try_step(self._try, model, device, settings.loss)
 
     def run(self, weights: Sequence[Tensor], step: Step) -> Found:
         """Return what a step gives."""
-        leaves = self._bind(weights)
-        _set_masks(self.dropouts, step.masks)
-        shares = _shares(step.sizes, step.width, self._device)
-        with autocast(self._settings, self._device):
-            received = self._pass_on(self._sent(self._parts["client"](step.inputs), step))
-            returned = self._parts["server"](received)
-            outputs = self._parts["tail"](returned) if self._has_tail else returned
-            losses = _means(sample_losses(outputs, step.targets, self._settings.loss), shares, len(step.rows))
-        gradients = torch.autograd.grad(losses.sum(), [*leaves, returned], materialize_grads=True)
-        passed = Received(
-            rows=step.rows,
-            numbers=step.numbers,
-            sizes=step.sizes,
-            width=step.width,
-            smashed=received.detach(),
-            answers=gradients[-1] if self._has_tail else step.targets,
-        )
-        return Found(losses=losses.detach(), gradients=gradients[:-1], received=passed)
+        return self._run(weights, step, step.takers.masks(self._dropouts, self._device))
 
-    def run_server(self, weights: Sequence[Tensor], received: Received, masks: Sequence[Tensor]) -> list[Tensor]:
+    def run_server(self, weights: Sequence[Tensor], received: Received) -> list[Tensor]:
         """Return the gradients of the server half alone."""
         leaves = self._bind([*[weights[0]] * self._first_server, *weights])[self._first_server :]
-        _set_masks(self.server_dropouts, masks)
-        shares = _shares(received.sizes, received.width, self._device)
+        _set_masks(self._server_dropouts, received.takers.masks(self._server_dropouts, self._device))
+        shares = _shares(received.takers, self._device)
         with autocast(self._settings, self._device):
             returned = self._parts["server"](received.smashed)
             if not self._has_tail:
                 each = sample_losses(returned, received.answers, self._settings.loss)
-                total = _means(each, shares, len(received.rows)).sum()
+                total = _means(each, shares, len(received.takers)).sum()
         if self._has_tail:
             return list(torch.autograd.grad(returned, leaves, received.answers, materialize_grads=True))
         return list(torch.autograd.grad(total, leaves, materialize_grads=True))
@@ -89,15 +71,29 @@ class StackedPass:
     def smash(self, weights: Sequence[Tensor], inputs: Tensor, send: Send | None) -> Tensor:
         """Return the smashed data of one client as the server sees them."""
         self._bind(weights)
-        _set_masks(self.dropouts, [])
+        _set_masks(self._dropouts, [])
         with torch.no_grad(), autocast(self._settings, self._device):
             smashed: Tensor = self._parts["client"](inputs)
             return self._pass_on(smashed if send is None else send(smashed))
 
+    def _run(self, weights: Sequence[Tensor], step: Step, masks: Sequence[Tensor]) -> Found:
+        leaves = self._bind(weights)
+        _set_masks(self._dropouts, masks)
+        shares = _shares(step.takers, self._device)
+        with autocast(self._settings, self._device):
+            received = self._pass_on(self._sent(self._parts["client"](step.inputs), step))
+            returned = self._parts["server"](received)
+            outputs = self._parts["tail"](returned) if self._has_tail else returned
+            losses = _means(sample_losses(outputs, step.targets, self._settings.loss), shares, len(step.takers))
+        gradients = torch.autograd.grad(losses.sum(), [*leaves, returned], materialize_grads=True)
+        answers = gradients[-1] if self._has_tail else step.targets
+        passed = Received(takers=step.takers, smashed=received.detach(), answers=answers)
+        return Found(losses=losses.detach(), gradients=gradients[:-1], received=passed)
+
     def _sent(self, smashed: Tensor, step: Step) -> Tensor:
         if not step.senders:
             return smashed
-        rooms = list(smashed.split(step.width))
+        rooms = list(smashed.split(step.takers.width))
         for place, send in step.senders.items():
             rooms[place] = replaced(rooms[place], send(rooms[place].detach()))
         return torch.cat(rooms)
@@ -121,17 +117,9 @@ class StackedPass:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         count = len(weights[0])
         width = len(inputs) // count
-        step = Step(
-            rows=np.arange(count),
-            numbers=np.zeros(count, np.int64),
-            sizes=np.full(count, width),
-            width=width,
-            inputs=inputs,
-            targets=targets,
-            masks=list(masks),
-            senders={},
-        )
-        found = self.run(weights, step)
+        numbers, sizes = np.zeros(count, np.int64), np.full(count, width)
+        takers = Takers(rows=numbers, clients=numbers, numbers=numbers, sizes=sizes, width=width, seed=0, round=0)
+        found = self._run(weights, Step(takers=takers, inputs=inputs, targets=targets, senders={}), masks)
         return found.losses, tuple(found.gradients)
 
 
@@ -144,11 +132,12 @@ def _set_masks(dropouts: Sequence[KeyedDropout], masks: Sequence[Tensor]) -> Non
         layer.mask = masks[number] if masks else None
 
 
-def _shares(sizes: NDArray[np.int64], width: int, device: torch.device) -> Tensor | None:
+def _shares(takers: Takers, device: torch.device) -> Tensor | None:
     """Return each sample's part in its client's mean loss, [active, width]; None where all rooms are full."""
-    if (sizes == width).all():
+    if (takers.sizes == takers.width).all():
         return None
-    parts = (np.arange(width) < sizes[:, None]) / sizes[:, None]
+    sizes = takers.sizes[:, None]
+    parts = (np.arange(takers.width) < sizes) / sizes
     return torch.from_numpy(parts.astype(np.float32)).to(device)
 
 

@@ -24,15 +24,16 @@ from torch import Tensor
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
 from hpcfsl.seeding import Purpose, random_words
-from hpcfsl.training.executors import check_device, is_heavy
+from hpcfsl.training.executors import UNKNOWN, check_device, is_heavy
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.combine import Mean
+from hpcfsl.training.shared.compiled import CompiledPass, why_not_compiled
 from hpcfsl.training.shared.halves import ServerHalf, join, own_layout
 from hpcfsl.training.shared.loop import LoopPass
 from hpcfsl.training.shared.replay import Replayed, replay
 from hpcfsl.training.shared.session import Conditions, Session
 from hpcfsl.training.shared.stacked import StackedPass
-from hpcfsl.training.shared.step import Pass, Received, Send, Step, joined
+from hpcfsl.training.shared.step import Pass, Received, Send, Step, Takers, joined
 from hpcfsl.training.stacked.chunk import Chunk
 from hpcfsl.training.stacked.graph import UnstackableError
 from hpcfsl.training.stacked.stack import Stack
@@ -92,30 +93,30 @@ class SharedTrainer:
         chunk = work.chunk(order)
         self._own.begin(work.own_start(order), len(order))
         for epoch in range(self._settings.local_epochs):
-            steps = work.steps(chunk, order, epoch, self._passes)
+            steps = work.steps(chunk, order, epoch)
             work.add_losses(epoch, order, chunk.mean_losses([self._step_together(work, step) for step in steps]))
         work.own_updates[:] = self._own.updates(order)
 
     def _step_together(self, work: _Work, step: Step) -> Tensor:
         """Take one step of all its clients; return the loss of each before it."""
         parts, counted = work.parts_of(step)
-        mean, active = Mean(len(work.server_start), self._device), len(step.rows)
+        mean, active = Mean(len(work.server_start), self._device), len(step.takers)
         losses, own, received = [], list[list[Tensor]](), list[Received]()
         for first in range(0, active, self.chunk_clients):
             some = step.part(first, first + self.chunk_clients)
-            last = first + len(some.rows)
+            last = first + len(some.takers)
             weights = [leaf[first:last] for leaf in self._own.leaves(active)]
             found = self._passes.run([*weights, *self._half.expand(last - first)], some)
             gradients = join(found.gradients[len(weights) :])
             mean.add(gradients, (parts * counted)[first:last])
-            work.add_evidence(some.rows, gradients, parts[first:last])
+            work.add_evidence(some.takers.rows, gradients, parts[first:last])
             received.append(found.received)
             losses.append(found.losses)
             own.append(list(found.gradients[: len(weights)]))
         self._own.optimiser.step([torch.cat(pieces) for pieces in zip(*own, strict=True)], active)
         if counted.any():
             self._half.step(mean.total)
-        work.record(received)
+        work.record(step.takers, received)
         return torch.cat(losses)
 
     def _take_turn(self, work: _Work, row: int) -> None:
@@ -125,7 +126,7 @@ class SharedTrainer:
         self._half.begin(before)
         self._own.begin(work.own_start(order), 1)
         for epoch in range(self._settings.local_epochs):
-            steps = work.steps(chunk, order, epoch, self._passes)
+            steps = work.steps(chunk, order, epoch)
             work.add_losses(epoch, order, chunk.mean_losses([self._step_alone(work, step) for step in steps]))
         after = self._half.flat()
         work.own_updates[row] = self._own.updates(np.array([0]))[0]
@@ -138,7 +139,7 @@ class SharedTrainer:
         found = self._passes.run([*own, *self._half.expand(1)], step)
         self._own.optimiser.step(found.gradients[: len(own)], 1)
         self._half.step(join(found.gradients[len(own) :])[0])
-        work.record([found.received])
+        work.record(step.takers, [found.received])
         return found.losses
 
     def _screen(self, work: _Work) -> NDArray[np.bool_]:
@@ -189,10 +190,10 @@ class _Work:
         size, device = self._settings.batch_size, self.start.device
         return Chunk(self.data, order, size, seed=self._seed, round=self._round, device=device)
 
-    def steps(self, chunk: Chunk, order: NDArray[np.int64], epoch: int, passes: Pass) -> Iterator[Step]:
+    def steps(self, chunk: Chunk, order: NDArray[np.int64], epoch: int) -> Iterator[Step]:
         """Yield the steps of an epoch."""
         counts, size = self.data.counts[order], self._settings.batch_size
-        for number, batch in enumerate(chunk.batches(epoch, passes.dropouts)):
+        for number, batch in enumerate(chunk.batches(epoch, ())):
             rows = order[: batch.active]
             numbers = epoch * -(-counts[: batch.active] // size) + number
             senders = {
@@ -200,16 +201,16 @@ class _Work:
                 for place, row in enumerate(rows.tolist())
                 if (send := self.sender(row, int(numbers[place]))) is not None
             }
-            yield Step(
+            takers = Takers(
                 rows=rows,
+                clients=self.data.clients[rows],
                 numbers=numbers,
                 sizes=np.minimum(counts[: batch.active] - number * size, batch.width),
                 width=batch.width,
-                inputs=batch.inputs,
-                targets=batch.targets,
-                masks=batch.masks,
-                senders=senders,
+                seed=self._seed,
+                round=self._round,
             )
+            yield Step(takers=takers, inputs=batch.inputs, targets=batch.targets, senders=senders)
 
     def sender(self, row: int, number: int) -> Send | None:
         """Return what a client sends in the place of its smashed data in a local step; None where it sends them."""
@@ -220,9 +221,9 @@ class _Work:
 
     def parts_of(self, step: Step) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return each client's part in the server's mean over a step's samples, and whether it counts, [active]."""
-        counted = self.used[step.rows]
-        total = step.sizes[counted].sum() or step.sizes.sum()
-        return step.sizes / total, counted
+        sizes, counted = step.takers.sizes, self.used[step.takers.rows]
+        total = sizes[counted].sum() or sizes.sum()
+        return sizes / total, counted
 
     def add_evidence(self, rows: NDArray[np.int64], gradients: Tensor, parts: NDArray[np.float64]) -> None:
         """Add clients' parts in one step of the server half, over their data shares."""
@@ -230,14 +231,13 @@ class _Work:
         for row, gradient, factor in zip(rows, gradients, -rate * parts / self._shares[rows], strict=True):
             self.evidence[row].add_(gradient, alpha=float(factor))
 
-    def record(self, chunks: list[Received]) -> None:
+    def record(self, takers: Takers, chunks: list[Received]) -> None:
         """Remember what the server received in one step from clients that it trains on, where that is wanted."""
         if not self.conditions.records:
             return
-        received = joined(chunks)
-        counted = self.used[received.rows]
+        counted = self.used[takers.rows]
         if counted.any():
-            self._received.append(received.choose(counted))
+            self._received.append(joined(takers, chunks).choose(counted))
 
     def add_losses(self, epoch: int, rows: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         """Note clients' mean losses over an epoch."""
@@ -254,8 +254,6 @@ class _Work:
             samples=self.data.counts,
             used=self.used,
             in_turn=in_turn,
-            seed=self._seed,
-            round=self._round,
             start=self.server_start,
             displacement=displacement,
             received=tuple(self._received),
@@ -268,29 +266,47 @@ def turn_order(clients: NDArray[np.int64], *, seed: int, round: int) -> NDArray[
     return np.argsort((words[:, 0] << 31) ^ words[:, 1], kind="stable")
 
 
-def make_shared(model: SplitModel, settings: TrainingSettings, device: torch.device, *, in_turn: bool) -> SharedTrainer:
+def make_shared(
+    model: SplitModel,
+    settings: TrainingSettings,
+    device: torch.device,
+    *,
+    in_turn: bool,
+    most_samples: int = UNKNOWN,
+) -> SharedTrainer:
     """Return the trainer of a run whose groups share their server halves.
 
+    Args:
+        model: The split model.
+        settings: Of local training.
+        device: Where to train.
+        in_turn: Whether clients train one after the other.
+        most_samples: Training samples of the population's largest client, where that is known.
+
     Raises:
-        ConfigError: The settings ask for what the device cannot do, or for another kind of executor.
+        ConfigError: The settings ask for what the device cannot do, or for an executor that this protocol cannot use.
+        MemoryError: There is not enough memory.
     """
     check_device(settings, device)
-    _refuse(settings, in_turn)
-    return SharedTrainer(model, settings, device, _choose(model, settings, device, in_turn), in_turn=in_turn)
-
-
-def _refuse(settings: TrainingSettings, in_turn: bool) -> None:
-    if settings.executor == "native":
-        fix = "has a copy of the server half for each client; this protocol shares it: use 'auto'"
-        raise ConfigError("training.executor", "native", fix)
     if settings.executor == "stacked" and in_turn:
         fix = "trains clients together; this protocol has them train in turn: use 'auto'"
         raise ConfigError("training.executor", "stacked", fix)
     if settings.cuda_graphs:
         raise ConfigError("training.cuda_graphs", True, "cannot record steps of a shared server half; use false")
+    passes = _choose(model, settings, device, in_turn=in_turn, most_samples=most_samples)
+    return SharedTrainer(model, settings, device, passes, in_turn=in_turn)
 
 
-def _choose(model: SplitModel, settings: TrainingSettings, device: torch.device, in_turn: bool) -> Pass:
+def _choose(
+    model: SplitModel, settings: TrainingSettings, device: torch.device, *, in_turn: bool, most_samples: int
+) -> Pass:
+    """Return what the settings name, or what fits the model and the device under `auto`; never by a timing."""
+    reason = why_not_compiled(model)
+    if settings.executor == "native" and reason:
+        raise ConfigError("training.executor", "native", f"cannot train this model ({reason}); use 'auto'")
+    compiles = device.type != "cuda" and settings.precision == "float32" and not reason
+    if settings.executor == "native" or (settings.executor == "auto" and compiles):
+        return CompiledPass(model, settings, most_samples)
     if in_turn or settings.executor == "one-by-one":
         return LoopPass(model, settings, device)
     if settings.executor == "auto" and device.type != "cuda" and is_heavy(model):

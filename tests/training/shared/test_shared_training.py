@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.zoo import zoo_model
 from torch import nn
 
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel, split
+from hpcfsl.native.library import library
 from hpcfsl.training.one_by_one import OneByOneExecutor
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared import Conditions, make_shared, reference
 from hpcfsl.training.shared.trainer import SharedTrainer, turn_order
-from hpcfsl.training.updates import LocalData
+from hpcfsl.training.updates import FirstUpdates, LocalData
 
 CPU = torch.device("cpu")
+EXECUTORS = ["stacked", "one-by-one", *(["native"] if library() else [])]
+ALONE = [name for name in EXECUTORS if name != "stacked"]
 KEY: dict[str, Any] = {"seed": 7, "round": 2}
 
 
@@ -49,7 +53,7 @@ def close(one: torch.Tensor, other: torch.Tensor) -> None:
     torch.testing.assert_close(one, other, rtol=1e-4, atol=2e-6)
 
 
-@pytest.mark.parametrize("executor", ["stacked", "one-by-one"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("tail", [None, ""])
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_together_is_the_slow_reference(executor: str, tail: str | None, momentum: float) -> None:
@@ -64,18 +68,19 @@ def test_together_is_the_slow_reference(executor: str, tail: str | None, momentu
     assert first.steps.tolist() == [6, 2, 10]
 
 
+@pytest.mark.parametrize("executor", ALONE)
 @pytest.mark.parametrize("tail", [None, ""])
-def test_in_turn_is_the_slow_reference(tail: str | None) -> None:
+def test_in_turn_is_the_slow_reference(executor: str, tail: str | None) -> None:
     model, data = made(tail), group()
     start = model.initial_weights(0)
-    first, session = trainer(model, in_turn=True, momentum=0.5).train(start, data, **KEY)
+    first, session = trainer(model, in_turn=True, executor=executor, momentum=0.5).train(start, data, **KEY)
     order = turn_order(data.clients, **KEY)
     slow = reference.train_in_turn(model, start, data, training(momentum=0.5), order, **KEY)
     close(first.updates, slow.updates)
     close(session.displacement, slow.displacement)
 
 
-@pytest.mark.parametrize("executor", ["stacked", "one-by-one"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("tail", [None, ""])
 def test_a_replay_without_a_client_is_training_on_what_the_others_sent(executor: str, tail: str | None) -> None:
     model, data = made(tail), group()
@@ -88,10 +93,11 @@ def test_a_replay_without_a_client_is_training_on_what_the_others_sent(executor:
     assert found.samples == 2 * (20 + 33)
 
 
-def test_a_replay_of_turns_without_a_client_is_training_on_what_the_others_sent() -> None:
+@pytest.mark.parametrize("executor", ALONE)
+def test_a_replay_of_turns_without_a_client_is_training_on_what_the_others_sent(executor: str) -> None:
     model, data = made(), group()
     start = model.initial_weights(0)
-    shared = trainer(model, in_turn=True)
+    shared = trainer(model, in_turn=True, executor=executor)
     _, session = shared.train(start, data, **KEY)
     order = turn_order(data.clients, **KEY)
     slow = reference.train_in_turn(model, start, data, training(), order, **KEY)
@@ -102,9 +108,12 @@ def test_a_replay_of_turns_without_a_client_is_training_on_what_the_others_sent(
 @pytest.mark.parametrize("in_turn", [False, True])
 @pytest.mark.parametrize("tail", [None, ""])
 @pytest.mark.parametrize("optimiser", [{"momentum": 0.5}, {"optimizer": "adam", "learning_rate": 0.01}])
-def test_a_replay_of_everybody_is_what_was_trained(in_turn: bool, tail: str | None, optimiser: dict[str, Any]) -> None:
+@pytest.mark.parametrize("executor", ALONE)
+def test_a_replay_of_everybody_is_what_was_trained(
+    executor: str, in_turn: bool, tail: str | None, optimiser: dict[str, Any]
+) -> None:
     model, data = made(tail, dropout=0.3), group()
-    shared = trainer(model, in_turn, clip_norm=0.5, **optimiser)
+    shared = trainer(model, in_turn, clip_norm=0.5, executor=executor, **optimiser)
     _, session = shared.train(model.initial_weights(0), data, **KEY)
     found = shared.replay(session, np.ones(3))
     close(found.displacement, session.displacement)
@@ -149,7 +158,7 @@ def test_equal_clients_move_as_one_of_them_alone() -> None:
     close(session.displacement, single.displacement)
 
 
-@pytest.mark.parametrize("executor", ["stacked", "one-by-one"])
+@pytest.mark.parametrize("executor", EXECUTORS)
 def test_the_same_bits_for_any_chunks(executor: str) -> None:
     model, data = made(dropout=0.2), group((20, 7, 33, 12, 20))
     start = model.initial_weights(0)
@@ -159,12 +168,13 @@ def test_the_same_bits_for_any_chunks(executor: str) -> None:
         assert torch.equal(session.displacement, made_by[0][1].displacement)
 
 
-def test_a_client_that_is_not_finite_ends_nobody_elses_training() -> None:
+@pytest.mark.parametrize("executor", ALONE)
+def test_a_client_that_is_not_finite_ends_nobody_elses_training(executor: str) -> None:
     model, data = made(), group()
     data.inputs[20:27] = torch.nan
     start = model.initial_weights(0)
     for in_turn in (False, True):
-        shared = trainer(model, in_turn)
+        shared = trainer(model, in_turn, executor=executor)
         first, session = shared.train(start, data, **KEY)
         assert torch.isfinite(first.updates).all(dim=1).tolist() == [True, False, True]
         assert torch.isfinite(session.displacement).all()
@@ -209,18 +219,25 @@ def test_what_a_liar_sends_is_what_the_server_sees() -> None:
         return -smashed
 
     liars = Conditions(liars=np.array([False, True, False]), poison=poison)
-    for in_turn, executor in ((False, "one-by-one"), (False, "stacked"), (True, "auto")):
+    made_by: dict[bool, list[FirstUpdates]] = {False: [], True: []}
+    for in_turn, executor in [*((False, name) for name in EXECUTORS), *((True, name) for name in ALONE)]:
         calls.clear()
         shared = trainer(model, in_turn, executor=executor)
         honest = shared.train(start, data, **KEY)[1].received
-        lied = shared.train(start, data, conditions=liars, **KEY)[1].received
-        step = next(place for place, each in enumerate(lied) if 1 in each.rows)
-        rows = np.repeat(lied[step].rows == 1, lied[step].width)
+        first, session = shared.train(start, data, conditions=liars, **KEY)
+        made_by[in_turn].append(first)
+        lied = session.received
+        step = next(place for place, each in enumerate(lied) if 1 in each.takers.rows)
+        takers = lied[step].takers
+        rows = np.repeat(takers.rows == 1, takers.width)
         assert torch.equal(lied[0].smashed[~rows], honest[0].smashed[~rows]) if step == 0 else True
         if not in_turn:
-            size = int(lied[step].sizes[lied[step].rows == 1][0])
+            size = int(takers.sizes[takers.rows == 1][0])
             assert torch.equal(lied[step].smashed[rows][:size], -honest[step].smashed[rows][:size])
         assert calls == [(7, 0), (7, 1)]
+    for found in made_by.values():
+        for other in found[1:]:
+            close(other.updates, found[0].updates)
 
 
 def test_the_order_of_turns_is_of_the_clients_alone() -> None:
@@ -236,7 +253,6 @@ def test_the_order_of_turns_is_of_the_clients_alone() -> None:
 @pytest.mark.parametrize(
     ("in_turn", "settings", "key"),
     [
-        (False, {"executor": "native"}, "training.executor"),
         (True, {"executor": "stacked"}, "training.executor"),
         (False, {"precision": "tf32"}, "training.precision"),
     ],
@@ -244,3 +260,29 @@ def test_the_order_of_turns_is_of_the_clients_alone() -> None:
 def test_what_cannot_work_is_refused(in_turn: bool, settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         trainer(made(), in_turn, **settings)
+
+
+@pytest.mark.skipif(library() is None, reason="the kernels were not built")
+def test_compiled_kernels_are_chosen_where_they_can_be_and_refused_where_not() -> None:
+    assert trainer(made()).name == "native"
+    assert trainer(made(), in_turn=True).name == "native"
+    branching = zoo_model("branching")
+    assert trainer(branching).name != "native"
+    with pytest.raises(ConfigError, match="cannot train this model"):
+        trainer(branching, executor="native")
+
+
+@pytest.mark.skipif(library() is None, reason="the kernels were not built")
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_the_same_bits_on_any_number_of_threads(in_turn: bool) -> None:
+    model, data = made(dropout=0.2), group((20, 7, 33, 12, 20))
+    start, before, found = model.initial_weights(0), torch.get_num_threads(), list[Any]()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(trainer(model, in_turn, executor="native").train(start, data, **KEY))
+    finally:
+        torch.set_num_threads(before)
+    (first, session), (other, again) = found
+    assert torch.equal(first.updates, other.updates)
+    assert torch.equal(session.displacement, again.displacement)
