@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcfsl.cluster.commands import FILE, FOLDER, submit, sweep, sweep_table
+from hpcfsl.arguments import FILE, FOLDER, with_json, with_overrides
+from hpcfsl.cluster.commands import submit, sweep, sweep_table
+from hpcfsl.describe.commands import count_bytes, data, models
 from hpcfsl.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def main() -> None:
 @main.command()
 @click.argument("config", type=FILE)
 @click.option("--out", required=True, type=FOLDER, help="Run folder; a folder that holds this run continues it.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@with_overrides
 def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
     """Train: alone, or on every rank of `mpirun -n N hpcfsl run ...`.
 
@@ -56,7 +58,7 @@ def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("config", type=FILE)
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@with_overrides
 @click.option("--ranks", type=click.IntRange(1, 1_000_000), default=1, show_default=True, help="Ranks of the run.")
 @click.option("--ranks-per-node", type=click.IntRange(min=1), help="On a cluster; without, all share this machine.")
 @click.option("--out", type=FOLDER, default=".", help="A folder on the disk that the run will write to.")
@@ -64,7 +66,7 @@ def run(config: Path, out: Path, overrides: tuple[str, ...]) -> None:
 @click.option(
     "--gflops", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="See above."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def estimate(config: Path, overrides: tuple[str, ...], as_json: bool, no_measure: bool, **request: Any) -> None:
     """Say what a run will take before it is run: time, memory, files, bytes over the network.
 
@@ -84,13 +86,13 @@ def estimate(config: Path, overrides: tuple[str, ...], as_json: bool, no_measure
 
 @main.command()
 @click.argument("config", type=FILE)
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@with_overrides
 @click.option("--seeds", type=click.IntRange(1, 1000), default=1, show_default=True, help="So many, from run.seed on.")
 @click.option(
     "--passes", type=click.IntRange(min=0), default=0, help="Over the samples; without, as many as the run's."
 )
 @click.option("--clients", type=click.IntRange(min=0), default=0, help="Train so many alone; without, all.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def bounds(config: Path, overrides: tuple[str, ...], as_json: bool, **request: int) -> None:
     """Train the model on all clients' samples at once, and on each client's alone: what a run lies between.
 
@@ -109,7 +111,7 @@ def bounds(config: Path, overrides: tuple[str, ...], as_json: bool, **request: i
 
 @main.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def inspect(folder: Path, as_json: bool) -> None:
     """Say what ran, where, how it ended and what came out; check every file."""
     from hpcfsl.display import print_summary
@@ -261,129 +263,8 @@ def calibrate(config: Path | None, out: Path, turns: int) -> None:
     measure(config, out, turns=turns, say=click.echo)
 
 
-@main.command()
-@click.argument("name", required=False)
-@click.option("--shape", metavar="AxBxC", help="Shape of a sample; else the model's usual one.")
-@click.option("--outputs", type=click.IntRange(1, 10_000_000), help="Classes, or numbers, to be told of a sample.")
-@click.option("--vocabulary", type=click.IntRange(1, 10_000_000), help="Symbols, for models of text.")
-@click.option("--set", "overrides", multiple=True, metavar="model.KEY=VALUE", help="Override one setting of NAME.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def models(
-    name: str | None,
-    shape: str | None,
-    outputs: int | None,
-    vocabulary: int | None,
-    overrides: tuple[str, ...],
-    as_json: bool,
-) -> None:
-    """List the models with what each of their cuts costs; with NAME one of them, its cuts explained, its settings."""
-    from hpcfsl.describe import catalogue
-    from hpcfsl.describe.catalogue_screen import print_model, print_models
-
-    wanted = catalogue.Wanted(
-        shape=catalogue.read_shape(shape) if shape else None, num_outputs=outputs, vocabulary=vocabulary
-    )
-    if name is None:
-        if overrides:
-            raise UserError(f"--set {overrides[0]}: goes with the NAME of a model")
-        entries, refused = catalogue.list_models(wanted)
-        if as_json:
-            click.echo(json.dumps([entry.tree() for entry in entries], indent=2))
-        else:
-            print_models(entries, refused)
-        return
-    entry = catalogue.look_at(catalogue.read_settings(name, overrides), wanted)
-    if as_json:
-        click.echo(json.dumps(entry.tree(), indent=2))
-    else:
-        print_model(entry)
-
-
-for command in (submit, sweep, sweep_table):
+for command in (submit, sweep, sweep_table, models, data, count_bytes):
     main.add_command(command)
-
-
-@main.group()
-def data() -> None:
-    """Look at data before training on it."""
-
-
-@data.command("describe")
-@click.argument("config", type=FILE)
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
-@click.option("--clients", type=click.IntRange(min=0), default=20, show_default=True, help="Lines of the table.")
-@click.option("--picture", type=FILE, help="Draw the classes of each client into this PNG file.")
-def describe_data(config: Path, overrides: tuple[str, ...], clients: int, picture: Path | None) -> None:
-    """Say what the clients of a configuration would hold: samples, classes and how they differ. Trains nothing."""
-    from hpcfsl.config import load
-    from hpcfsl.describe.description import describe
-    from hpcfsl.describe.picture import draw
-    from hpcfsl.describe.screen import print_description
-    from hpcfsl.trace.folder import folder_errors, write_atomic
-
-    found = describe(load(config, overrides))
-    print_description(found, clients=clients)
-    if picture is not None:
-        content = draw(found)
-        with folder_errors(picture):
-            write_atomic(picture, content)
-
-
-@data.command("fetch")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder to write NAME.npz into.")
-def fetch_data(names: tuple[str, ...], out: Path) -> None:
-    """Download public data sets by exact version and hash; without NAME, all.
-
-    NAME is one of japanese-vowels, smartwatch, vader, vader-documents, vowels.
-    """
-    from hpcfsl.data.fetch import DOWNLOADS, fetch
-    from hpcfsl.settings import suggest
-
-    for name in names:
-        if name not in DOWNLOADS:
-            raise UserError(f"data fetch {name}: {suggest(name, sorted(DOWNLOADS))}")
-    for name in names or sorted(DOWNLOADS):
-        click.echo(fetch(name, out))
-
-
-@main.command("bytes")
-@click.argument("configs", nargs=-1, type=FILE, metavar="[CONFIG]...")
-@click.option("--protocol", "names", multiple=True, metavar="NAME", help="Count under this protocol; may be repeated.")
-@click.option("--model", "chosen", multiple=True, metavar="NAME", help="Without CONFIG: only this model.")
-@click.option(
-    "--samples", type=click.IntRange(min=1), default=100, show_default=True, help="Without CONFIG: of a client."
-)
-@click.option("--short", is_flag=True, help="A line a model, a column a protocol: all up and all down.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
-def count_bytes(
-    configs: tuple[Path, ...],
-    names: tuple[str, ...],
-    chosen: tuple[str, ...],
-    samples: int,
-    short: bool,
-    overrides: tuple[str, ...],
-) -> None:
-    """Say what a client sends and receives in a round, by kind, as a Markdown table. Trains nothing.
-
-    The mean over the clients of each CONFIG, under its own protocol unless others are named. Without CONFIG: every
-    model on an example of what it is for, under every protocol.
-    """
-    from hpcfsl.config import load, load_text
-    from hpcfsl.describe.traffic import configured_traffic, example_traffic, markdown, short_markdown
-    from hpcfsl.models import models
-    from hpcfsl.training.protocols import protocols
-
-    for name in names:
-        protocols.get(name)
-    for name in chosen:
-        models.get(name)
-    if configs:
-        rows = [row for path in configs for row in configured_traffic(load(path, overrides), names)]
-    else:
-        base = load_text("", overrides)
-        rows = list(example_traffic(base, chosen or tuple(models.names()), names or tuple(protocols.names()), samples))
-    click.echo(short_markdown(rows) if short else markdown(rows), nl=False)
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """The whole configuration of a run: every section's settings, composed and checked.
 
-Layer 4. Each section's class lives beside the code it configures; this module only names the sections, fills in a
-preset, and checks what spans several of them.
+Layer 4. Each section's class lives beside the code it configures; this module only names the sections, and reads them
+with the preset's defaults filled in.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import Field
 from hpcfsl.aggregate import GlobalAggregation, GroupOperation, global_aggregations, group_operations
 from hpcfsl.aggregate.server import ServerOptimizer, server_optimizers
 from hpcfsl.clock import Clock, clocks
+from hpcfsl.combinations import check_combinations
 from hpcfsl.data.participation import Participation, participations
 from hpcfsl.data.partitions import Partition, partitions
 from hpcfsl.data.sources import Source, sources
@@ -226,7 +227,7 @@ def resolve(tree: Mapping[str, Any]) -> Config:
         name: _parse_section(name, tree.get(name, {}), preset.get(name, {})) for name in SECTIONS if name != "run"
     }
     config = Config(run=run, **sections)
-    _check_together(config)
+    check_combinations(config)
     return config
 
 
@@ -332,98 +333,3 @@ def _check_numbers(value: object, key: str, depth: int = 0) -> None:
     elif isinstance(value, int) and not -(2**63) <= value < 2**63:
         # In base 16, because Python writes no decimal number of thousands of digits.
         raise ConfigError(key, hex(value), "must be a number of at most 64 bits")
-
-
-def _check_together(config: Config) -> None:
-    """Refuse combinations of sections that cannot work, whatever the data."""
-    bounds, evaluation, half = config.bounds, config.evaluation, config.score.half
-    if bounds.lower > bounds.upper:
-        raise ConfigError("bounds.lower", bounds.lower, f"must not exceed bounds.upper = {bounds.upper}")
-    if not config.protocol.cuts and half != "both":
-        raise ConfigError("score.half", half, f"protocol {config.protocol.name!r} has no halves; use 'both'")
-    if config.run.preset == "hardened" and bounds.sum_over == "all":
-        fix = "lets an excluded client change the others' steps; use 'survivors', or run.preset = 'literal'"
-        raise ConfigError("bounds.sum_over", bounds.sum_over, fix)
-    if evaluation.held_out_clients and evaluation.held_out_owners:
-        fix = "does nothing beside evaluation.held_out_owners; set it to 0"
-        raise ConfigError("evaluation.held_out_clients", evaluation.held_out_clients, fix)
-    if evaluation.clients and not evaluation.clients_every:
-        raise ConfigError("evaluation.clients", evaluation.clients, "does nothing while evaluation.clients_every is 0")
-    _check_drift(config)
-    _check_undo(config)
-    _check_screening(config)
-    _check_halves(config)
-    _check_faults(config.faults, config.clock)
-
-
-def _check_halves(config: Config) -> None:
-    """Refuse settings of a cut or of a server half where there is none."""
-    rate, rule = config.training.server_half_learning_rate, config.compression.rule
-    if config.protocol.cut_of_device:
-        _check_device_cuts(config)
-    if config.protocol.cuts and config.model.cut != "none":
-        return
-    which = f"protocol {config.protocol.name!r} with model.cut = {config.model.cut!r}"
-    if rate:
-        raise ConfigError("training.server_half_learning_rate", rate, f"{which} has no server half; use 0")
-    if config.compression.is_on:
-        raise ConfigError("compression.rule", rule, f"{which} sends no smashed data; use 'none'")
-
-
-def _check_device_cuts(config: Config) -> None:
-    """Refuse what needs the halves to be the same for everybody beside cuts that differ by device."""
-    key, cuts = "protocol.device_cuts", list(config.protocol.cut_of_device)
-    needed = {
-        "compression.rule": config.compression.rule if config.compression.is_on else None,
-        "training.server_half_learning_rate": config.training.server_half_learning_rate or None,
-        "score.half": config.score.half if config.score.half != "both" else None,
-        "protocol.personal": config.protocol.model_dump().get("personal") or None,
-        "threat.attack": config.threat.attack if config.threat.poisons_smashed else None,
-    }
-    for name, value in needed.items():
-        if value is not None:
-            fix = f"{name} = {value!r} needs the same halves for all clients; use [] or leave that out"
-            raise ConfigError(key, cuts, fix)
-    if config.model.cut == "none":
-        raise ConfigError(key, cuts, "needs a cut for all other devices; set model.cut to a layer")
-
-
-def _check_drift(config: Config) -> None:
-    """Refuse control variates where one server half serves many."""
-    protocol, drift = config.protocol, config.training.drift
-    if drift != "none" and protocol.shares_server:
-        fix = f"protocol {protocol.name!r} shares its server half, which no client moves alone; use 'none'"
-        raise ConfigError("training.drift", drift, fix)
-
-
-def _check_undo(config: Config) -> None:
-    """Refuse a defence that leaves a shared server half as attackers have trained it, and one that nobody asked for."""
-    protocol, preset = config.protocol, config.run.preset
-    if protocol.shares_server and protocol.undoes == "none" and preset == "hardened":
-        fix = "leaves the shared server half as attackers trained it: use 'replay' or 'screen', or another run.preset"
-        raise ConfigError("protocol.undo", "none", fix)
-
-
-def _check_screening(config: Config) -> None:
-    """Refuse screening that nothing asks for, and the reverse; and attacks on smashed data that nobody sends."""
-    protocol, screening = config.protocol, config.screening
-    if screening.compares and protocol.undoes != "screen":
-        fix = "does nothing unless protocol.undo = 'screen', in a protocol whose clients share a server half"
-        raise ConfigError("screening.rule", screening.rule, fix)
-    if screening.needs_labels and not protocol.labels_at_server:
-        fix = f"needs labels at the server, and protocol {protocol.name!r} leaves them with the client; use 'distance'"
-        raise ConfigError("screening.rule", screening.rule, fix)
-    if protocol.undoes == "screen" and not screening.compares:
-        rules = " or ".join(repr(name) for name in screenings.names() if screenings.get(name) is not type(screening))
-        raise ConfigError("screening.rule", screening.rule, f"protocol.undo = 'screen' needs a rule; choose {rules}")
-    if config.threat.poisons_smashed and not protocol.cuts:
-        fix = f"poisons smashed data, and protocol {protocol.name!r} has none; use one with a cut"
-        raise ConfigError("threat.attack", config.threat.attack, fix)
-
-
-def _check_faults(faults: Faults, clock: Clock) -> None:
-    """Refuse probabilities that some client's device class takes above 1 together."""
-    total = faults.probability * clock.largest_fault_factor
-    if total > 1 + 1e-9:
-        fix = "its probabilities, times the largest clock.classes.fault_factor, sum to {:.10g}; they must not exceed 1"
-        raise ConfigError("faults.rule", faults.rule, fix.format(total))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,6 +45,16 @@ def test_import_contracts() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
+
+
+def test_the_page_on_the_architecture_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:hpcfsl/)?([a-z_/]+(?:/|\.py))`", page))
+    entries = [path for path in (ROOT / "hpcfsl").iterdir() if not path.name.startswith("_")]
+    modules = {path.name for path in entries if path.suffix == ".py"}
+    rooms = {f"{path.name}/" for path in entries if (path / "__init__.py").exists()}
+    assert modules | rooms <= named
+    assert [name for name in named if not (ROOT / "hpcfsl" / name).exists()] == []
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcfsl.arguments import FILE, FOLDER, with_overrides
 from hpcfsl.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from hpcfsl.cluster.array import Runs
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(path_type=Path)
 
 _CLUSTER_OPTIONS = (
     click.option("--nodes", type=click.IntRange(1, 100_000), default=1, show_default=True, help="Nodes of the job."),
@@ -46,7 +44,7 @@ def _on_a_cluster(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.argument("config", type=FILE)
 @click.option("--out", required=True, type=FOLDER, help="Run folder; a folder that holds this run continues it.")
-@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one setting.")
+@with_overrides
 @_on_a_cluster
 @click.option("--array", type=click.IntRange(2, 10_000), help="Where requeueing is forbidden: so many jobs in a row.")
 def submit(

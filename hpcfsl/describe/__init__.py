@@ -1,8 +1,9 @@
-"""What the clients of a configuration hold, before anything is trained: `hpcfsl data describe`. Layer 4.
+"""What can be known before anything is trained. Layer 4.
 
-- `description`: the counts.
+- `description`: what the clients of a configuration hold: `hpcfsl data describe`.
 - `kinds`: what is counted, classes or ranges of numbers.
-- `screen`: the counts as text.
+- `screen`, `picture`: the counts as text, and as a picture.
 - `traffic`: bytes of a client and round, by protocol and model: `hpcfsl bytes`.
-- `picture`: the classes or numbers of each client as a picture.
+- `catalogue`, `catalogue_screen`, `models_page`: the models, what their cuts cost: `hpcfsl models`, `docs/models.md`.
+- `commands`: the commands.
 """
