@@ -102,7 +102,8 @@ def _work(
     steps = steps_done(faults, clients, every_step, seed=seed, round=round)
     passed = samples_passed(steps, samples, training.batch_size)
     whole = world.wire_bytes(samples, clients)
-    wire = bytes_until(whole, faults, passed, samples * training.local_epochs)
+    ahead = world.cuts.wire_bytes(clients, lambda model: world.config.protocol.wire_bytes(model, samples, 0))
+    wire = bytes_until(whole, ahead, faults, passed, samples * training.local_epochs)
     if not world.config.clock.is_on:
         return steps, wire, np.full(len(clients), np.nan)
     at_client, at_server = world.cuts.sample_operations(clients)

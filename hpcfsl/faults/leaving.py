@@ -36,24 +36,33 @@ def samples_passed(done: NDArray[np.int64], samples: NDArray[np.int64], batch_si
 
 
 def bytes_until(
-    wire: WireBytes, fault: NDArray[np.int8], passed: NDArray[np.int64], total: NDArray[np.int64]
+    wire: WireBytes,
+    ahead: WireBytes,
+    fault: NDArray[np.int8],
+    passed: NDArray[np.int64],
+    total: NDArray[np.int64],
 ) -> WireBytes:
     """Return what really crossed the wires: all of `wire` for a client that came to the end.
 
     Args:
         wire: Bytes of a whole round.
+        ahead: What of them crosses before the first local step, for screening.
         fault: Each client's fault, int8 [clients].
         passed: Samples trained on, counted in each epoch, int64 [clients].
         total: The same for a whole round, at least 1.
     """
     started = fault != Fault.DROPPED_BEFORE
     uploads = started & (fault != Fault.DROPPED_DURING)
+
+    def until(whole: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(started * (first + (whole - first) * passed // total))
+
     return WireBytes(
-        smashed_up=wire.smashed_up * passed // total,
-        gradients_down=wire.gradients_down * passed // total,
-        labels_up=wire.labels_up * passed // total,
-        outputs_down=wire.outputs_down * passed // total,
-        output_gradients_up=wire.output_gradients_up * passed // total,
+        smashed_up=until(wire.smashed_up, ahead.smashed_up),
+        gradients_down=until(wire.gradients_down, ahead.gradients_down),
+        labels_up=until(wire.labels_up, ahead.labels_up),
+        outputs_down=until(wire.outputs_down, ahead.outputs_down),
+        output_gradients_up=until(wire.output_gradients_up, ahead.output_gradients_up),
         model_up=wire.model_up * uploads,
         model_down=wire.model_down * started,
     )

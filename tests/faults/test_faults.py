@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,13 +148,18 @@ def test_bytes_until_a_client_is_gone() -> None:
         model_up=7 * whole,
         model_down=7 * whole,
     )
-    found = bytes_until(wire, fault, passed, total)
+    none = np.zeros(5, np.int64)
+    ahead = WireBytes(**dict.fromkeys((field.name for field in fields(WireBytes)), none))
+    found = bytes_until(wire, ahead, fault, passed, total)
     assert found.smashed_up.tolist() == [240, 0, 12 * 14, 240, 240]
     assert found.gradients_down.tolist() == found.smashed_up.tolist()
     assert found.labels_up.tolist() == [160, 0, 8 * 14, 160, 160]
     assert found.outputs_down.tolist() == found.output_gradients_up.tolist() == [80, 0, 4 * 14, 80, 80]
     assert found.model_up.tolist() == [7, 0, 0, 7, 7]
     assert found.model_down.tolist() == [7, 0, 7, 7, 7]
+    screened = replace(wire, smashed_up=12 * (total + samples))
+    found = bytes_until(screened, replace(ahead, smashed_up=12 * samples), fault, passed, total)
+    assert found.smashed_up.tolist() == [360, 0, 12 * (10 + 14), 360, 360]
 
 
 @pytest.mark.parametrize("coordinates", ["one", "all"])

@@ -105,6 +105,7 @@ def counted(world: World, model: SplitModel, client: int, fault: int, steps: int
         starts=fault != Fault.DROPPED_BEFORE,
         uploads=fault not in (Fault.DROPPED_BEFORE, Fault.DROPPED_DURING),
         cut=world.config.protocol.cuts,
+        screened=world.config.screening.compares,
     )
 
 
@@ -117,10 +118,13 @@ def rounds(world: World, number: int) -> Iterator[tuple[int, int, int, dict[str,
             yield client, int(fates.faults[row]), int(fates.steps[row]), by_kind(fates.wire, row)
 
 
-@pytest.mark.parametrize("protocol", ["fedavg", "splitfed-v1", "parallel"])
+@pytest.mark.parametrize("protocol", ["fedavg", "splitfed-v1", "parallel", "splitfed-v2-screened", "u-shaped-screened"])
 def test_clients_that_leave_send_what_they_sent_until_then(protocol: str) -> None:
     faults = {"rule": "random", "dropout_before": 0.2, "dropout_during": 0.5, "dropout_after": 0.2}
-    world, seen = world_of(faults=faults, protocol={"name": protocol}), set()
+    screening = {"rule": "distance" if protocol.endswith("screened") else "none"}
+    model = {"name": "mlp", "hidden": [8, 5]}
+    world = world_of(faults=faults, protocol=PROTOCOLS[protocol], screening=screening, model=model)
+    seen = set()
     for client, fault, steps, found in rounds(world, 4):
         assert found == counted(world, world.model, client, fault, steps)
         seen.add(fault)

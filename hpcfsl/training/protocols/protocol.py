@@ -61,7 +61,10 @@ class Protocol(Settings):
         return {}
 
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
-        """Return the bytes of one round for clients with `samples` training samples each, int64 [clients]."""
+        """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].
+
+        With 0 epochs it is what crosses besides local steps.
+        """
         raise AssertionError("every protocol accounts its bytes")
 
     def averaged_bytes(self, model: SplitModel) -> int:
