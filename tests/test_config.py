@@ -172,6 +172,14 @@ class TestMistakes:
                 {"protocol": {"name": "fedavg"}, "score": {"half": "client"}},
                 "score.half = 'client': protocol 'fedavg' has no halves; use 'both'",
             ),
+            (
+                {"model": {"cut": "none"}, "score": {"half": "server"}},
+                "score.half = 'server': protocol 'splitfed-v1' with model.cut = 'none' has no halves; use 'both'",
+            ),
+            (
+                {"model": {"cut": "none"}, "threat": {"attack": "smashed-noise", "clients": 1}},
+                "threat.attack = 'smashed-noise': protocol 'splitfed-v1' with model.cut = 'none' sends no smashed data",
+            ),
         ],
     )
     def test_the_text_names_key_value_and_fix(self, tree: Tree, text: str) -> None:

@@ -180,6 +180,7 @@ def test_turns_take_as_long_as_all_before_them(tiny: Maker, tmp_path: Path) -> N
         ({"protocol": {"name": "parallel", "undo": "screen"}}, "screening.rule"),
         ({"protocol": {"name": "parallel"}, "training": {"drift": "scaffold"}}, "training.drift"),
         ({"protocol": {"name": "fedavg", "undo": "none"}}, "protocol.undo"),
+        *(({"protocol": {"name": name}, "model": {"cut": "none"}}, "model.cut") for name in SHARED),
     ],
 )
 def test_settings_that_cannot_work_together(sections: dict[str, Any], key: str, tiny: Maker) -> None:
