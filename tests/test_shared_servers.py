@@ -91,6 +91,24 @@ def test_with_plain_averaging_client_parts_are_the_weighted_sum(protocol: str, t
 
 
 @pytest.mark.parametrize("protocol", SHARED)
+def test_with_clipped_steps_huge_smashed_data_end_nobodys_training(protocol: str, tiny: Maker, tmp_path: Path) -> None:
+    run = hpcfsl.run(
+        tiny(
+            run={"rounds": 6, "preset": "hardened"},
+            groups={"number": 2},
+            model={"hidden": [8, 6]},
+            protocol={"name": protocol},
+            training={"batch_size": 8, "clip_norm": 1.0},
+            threat={"attack": "smashed-non-finite", "value": "huge", "clients": 2},
+        ),
+        out=tmp_path / "run",
+    )
+    loss = run.column("rounds", "test_loss")
+    assert run.column("rounds", "moved").all()
+    assert (np.diff(loss) < 0).all()
+
+
+@pytest.mark.parametrize("protocol", SHARED)
 def test_the_server_knows_its_own_part_of_what_an_attacker_forges(protocol: str, tiny: Maker) -> None:
     honest = world_of(tiny, protocol={"name": protocol})
     forged = world_of(tiny, protocol={"name": protocol}, threat={"attack": "sign-flip", "clients": 6, "scale": 2.0})
