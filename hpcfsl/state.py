@@ -27,7 +27,7 @@ from hpcfsl.world import World
 
 PERSONAL, VARIATE = "personal", "variate"
 """Names of what stays with clients: see `hpcfsl.personal` and `hpcfsl.variates`."""
-_LOT_BYTES = 64 * MIB
+LOT_BYTES = 64 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def state_arrays(state: State) -> dict[str, NDArray[Any]]:
 
 def vector_lots(state: State) -> dict[str, Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]:
     """Return what stays with the clients whose home this rank is, by name, some clients at a time, for a checkpoint."""
-    return {name: table.pieces(_LOT_BYTES) for name, table in state.vectors.items()}
+    return {name: table.pieces(LOT_BYTES) for name, table in state.vectors.items()}
 
 
 def restore_state(world: World, folder: RunFolder, loaded: LoadedCheckpoint, scratch: Path | None = None) -> State:
@@ -145,11 +145,17 @@ def _restore_clients(folder: RunFolder, loaded: LoadedCheckpoint, communicator: 
     return ClientTable({name: values[order] for name, values in found.items()})
 
 
-def _make_vectors(world: World, scratch: Path) -> dict[str, VectorTable]:
-    """Return empty tables for what stays with clients, which share the memory for it so that each holds as many."""
+def vector_widths(world: World) -> dict[str, int]:
+    """Return the length of each vector that stays with a client, by name; nothing for most settings."""
     widths = {PERSONAL: world.personal.size} if world.personal.size else {}
     if world.config.training.drift != "none":
         widths[VARIATE] = world.model.layout.size
+    return widths
+
+
+def _make_vectors(world: World, scratch: Path) -> dict[str, VectorTable]:
+    """Return empty tables for what stays with clients, which share the memory for it so that each holds as many."""
+    widths = vector_widths(world)
     budget, total = int(world.config.run.client_state_mib * MIB), sum(widths.values())
     return {name: VectorTable(width, budget * width // total, scratch) for name, width in widths.items()}
 

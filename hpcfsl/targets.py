@@ -18,7 +18,7 @@ from __future__ import annotations
 from hpcfsl.config import Config
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.stored_targets import as_classes, as_numbers, look_like_classes
-from hpcfsl.errors import ConfigError, DataError
+from hpcfsl.errors import ConfigError, DataError, shorten
 
 _TELL_CLASSES = ("image", "speech", "text")
 """Kinds of models that usually tell classes."""
@@ -57,22 +57,23 @@ def settle_targets(config: Config, dataset: Dataset, *, own_module: bool = False
 
 def note_on_targets(config: Config, dataset: Dataset) -> str:
     """Return a sentence on what was made of settled targets whose type says something else; "" for most."""
+    name = shorten(dataset.name)  # an event of the trace has room for 240 bytes
     as_stored = (dataset.stored == "numbers") == dataset.has_numbers
     if not dataset.stored or (as_stored and not dataset.has_numbers):
         return ""
     if dataset.stored == "classes":
-        return f"the targets of {dataset.name} are integers, taken as numbers because of training.loss"
+        return f"the targets of {name} are integers, taken as numbers because of training.loss"
     if not as_stored:
         why = "training.loss" if config.training.loss != "auto" else f"model {config.model.model_dump()['name']!r}"
         fix = "; for numbers to predict set training.loss = 'squared'" if config.training.loss == "auto" else ""
         return (
-            f"the targets of {dataset.name} are floats 0.0 to {dataset.num_classes - 1}.0, "
+            f"the targets of {name} are floats 0.0 to {dataset.num_classes - 1}.0, "
             f"taken as {dataset.num_classes} classes because of {why}{fix}"
         )
     if config.training.loss != "auto" or not look_like_classes(dataset):
         return ""
     fix = "for classes set training.loss = 'cross-entropy', else 'squared'"
-    return f"the targets of {dataset.name} are floats, all whole numbers from 0, taken as numbers to predict; {fix}"
+    return f"the targets of {name} are floats, all whole numbers from 0, taken as numbers to predict; {fix}"
 
 
 def _classes_for(loss: str, dataset: Dataset) -> Dataset:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from hpcfsl.bench.processes import num_cores
 from hpcfsl.config import Config
 from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.round import plan_round
 from hpcfsl.scaling.amounts import geometry_amounts, reduce_amounts
 from hpcfsl.scaling.calibrate import assumed_rates, measured_rates, shipped_rates
 from hpcfsl.scaling.cluster import Cluster, one_node
@@ -23,6 +27,7 @@ from hpcfsl.scaling.memory import available_bytes, predict_memory, shared_bytes,
 from hpcfsl.scaling.model import Prediction, Rates, predict
 from hpcfsl.scaling.network import Amounts
 from hpcfsl.scaling.sizes import Sizes, predict_sizes
+from hpcfsl.scaling.vectors import client_vectors
 from hpcfsl.scaling.workload import Workload, of_world
 from hpcfsl.world import World, build_world
 
@@ -63,9 +68,12 @@ class Estimate:
         round: Seconds of a round, by stage and by cause.
         memory: Bytes of the rank that needs most, by purpose.
         sizes: Bytes of the run folder.
-        scratch_bytes: Bytes of a node's scratch files: uploads that wait and do not fit into `run.hold_mib`.
+        scratch_bytes: Bytes of a node's scratch files: uploads that wait and do not fit into `run.hold_mib`, clients'
+            vectors that do not fit into `run.client_state_mib`.
         network_bytes: Bytes a round that a rank sends to others, by purpose.
         simulated_bytes: Bytes a round that clients and groups would send and receive, by direction.
+        traffic: The same by kind, as the trace's columns `bytes_*` name them.
+        cuts: Clients of the first round by the layer after which their model is cut; "none" for no cut.
         warnings: What will not work or not pay, one sentence each.
     """
 
@@ -81,6 +89,8 @@ class Estimate:
     scratch_bytes: float
     network_bytes: Mapping[str, float]
     simulated_bytes: Mapping[str, float]
+    traffic: Mapping[str, float]
+    cuts: Mapping[str, int]
     warnings: tuple[str, ...]
 
     @property
@@ -114,18 +124,22 @@ def estimate(config: Config, request: Request) -> Estimate:
     memory = predict_memory(world, work, request.ranks, sizes)
     rates = _rates(world, work, request)
     round = predict(work, cluster, rates)
-    scratch = spilled_bytes(world, work, request.ranks) * cluster.on_node
+    vectors = client_vectors(world, work, request.ranks)
+    scratch = (spilled_bytes(world, work, request.ranks) + vectors.scratch_bytes) * cluster.on_node
     needed = sum(memory.values()) * cluster.on_node - shared_bytes(world) * (cluster.on_node - 1)
     space = _space_warnings(request, cluster, memory, needed, sizes.total + scratch)
     warnings = (*space, *_time_warnings(world, work, cluster, round, sizes))
+    traffic = _traffic(world)
     return Estimate(
         executor=world.executor.name,
         parameters=work.params,
         clients=int(work.clients.sum()),
         groups=work.groups,
         rounds=config.run.rounds,
-        network_bytes=_network_bytes(work, cluster),
-        simulated_bytes=_simulated_bytes(world, work),
+        network_bytes=_network_bytes(work, cluster) | {"clients' vectors": vectors.sent_bytes},
+        simulated_bytes=_simulated_bytes(traffic),
+        traffic=traffic,
+        cuts=_cuts(world),
         cluster=cluster,
         round=round,
         memory=memory,
@@ -159,14 +173,31 @@ def _network_bytes(work: Workload, cluster: Cluster) -> dict[str, float]:
     return {"exact sum": sent(reduce_amounts(work, alone)), "rule across groups": sent(geometry_amounts(work, alone))}
 
 
-def _simulated_bytes(world: World, work: Workload) -> dict[str, float]:
-    wire = world.wire_bytes(work.samples)
-    across = work.groups * world.across_bytes()
-    # The model goes once to each client; what is counted by sample is the same however clients are divided.
-    more = work.clients - 1
-    up = wire.up + more * wire.model_up
-    down = wire.down + more * wire.model_down
-    return {"up": float(up.sum() + across), "down": float(down.sum() + across)}
+def _traffic(world: World) -> dict[str, float]:
+    """Return the bytes of the first round by kind, each client cut where its device is, as its trace would have them.
+
+    Everybody is taken to stay to the end: faults and deadlines only make it less.
+    """
+    clients = _participants(world)
+    wire = world.wire_bytes(world.population.train_counts(clients), clients)
+    groups = sum(len(members) > 0 for members in plan_round(world, 0).groups)
+    across = float(groups * world.across_bytes())
+    kinds = {field.name: float(getattr(wire, field.name).sum()) for field in fields(wire)}
+    return {**kinds, "across_up": across, "across_down": across}
+
+
+def _simulated_bytes(traffic: Mapping[str, float]) -> dict[str, float]:
+    return {way: sum(count for kind, count in traffic.items() if kind.endswith(f"_{way}")) for way in ("up", "down")}
+
+
+def _cuts(world: World) -> dict[str, int]:
+    """Return how many clients of the first round are cut after each layer."""
+    names, counts = np.unique(world.cuts.names(_participants(world)), return_counts=True)
+    return {name.decode(): int(count) for name, count in zip(names.tolist(), counts, strict=True)}
+
+
+def _participants(world: World) -> NDArray[np.int64]:
+    return np.sort(np.concatenate(plan_round(world, 0).groups))
 
 
 def _space_warnings(
@@ -180,6 +211,8 @@ def _space_warnings(
         fix = "start fewer ranks on a node"
         if memory.get("uploads", 0.0) > needed / cluster.on_node / 3:
             fix = "lower run.hold_mib, make smaller groups, or start fewer ranks on a node"
+        elif memory.get("clients' vectors", 0.0) > needed / cluster.on_node / 3:
+            fix = "lower run.client_state_mib, or start fewer ranks on a node"
         yield f"{cluster.on_node} ranks need {_size(needed)} and this machine has {_size(left)} left; {fix}"
 
 

@@ -14,7 +14,9 @@ from hpcfsl.aggregate.geometry import slice_bounds
 from hpcfsl.native import columns
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.scaling.sizes import MIB, Sizes
+from hpcfsl.scaling.vectors import client_vectors
 from hpcfsl.scaling.workload import Workload
+from hpcfsl.state import LOT_BYTES, PERSONAL, VARIATE, vector_widths
 from hpcfsl.world import World
 
 _FLOAT, _DOUBLE = 4, 8
@@ -38,17 +40,23 @@ def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> di
     """
     run, params = world.config.run, work.params
     groups = int(np.bincount(place_groups(work.samples, ranks), minlength=ranks).max())
+    vectors = client_vectors(world, work, ranks)
     always = {
         "process and data": float(resident_bytes()) + (_MPI_BYTES if ranks > 1 else 0),
         "model": float(_MODEL_COPIES * params * _FLOAT),
         "server optimiser": float(3 * len(world.config.server_optimizer.first_moments()) * params * _FLOAT),
         "updates to record": _buffered_bytes(world, work, ranks),
         "rows to record": _ROUNDS_COPIED * sizes.raw_rows * min(run.checkpoint_rounds, run.rounds),
+        "clients' vectors": vectors.memory_bytes,
     }
     moments: list[dict[str, float]] = [
         _training(world, work, ranks),
-        {"sum across groups": float(params * (groups * _FLOAT + 2 * _DOUBLE)) + _slices(work, ranks, groups)},
+        {
+            "sum across groups": float(params * (groups * _FLOAT + 2 * _DOUBLE)) + _slices(work, ranks, groups),
+            "sums of clients' vectors": float(groups * sum(vector_widths(world).values()) * _FLOAT),
+        },
         {"file of updates": _FILE_GROWTH * always["updates to record"]},
+        {"file of clients' vectors": (1 + _FILE_GROWTH) * min(vectors.homes * vectors.row_bytes, LOT_BYTES)},
     ]
     sums = [sum(moment.values()) for moment in moments]
     return {**always, **moments[int(np.argmax(sums))]}
@@ -62,7 +70,7 @@ def held_clients(work: Workload, ranks: int) -> int:
 
 
 def spilled_bytes(world: World, work: Workload, ranks: int) -> float:
-    """Return the bytes of a rank's scratch file: waiting uploads beyond `run.hold_mib`."""
+    """Return the bytes of a rank's scratch file of waiting uploads beyond `run.hold_mib`."""
     held = held_clients(work, ranks) * work.params * _FLOAT
     return max(0.0, held - world.config.run.hold_mib * MIB) if work.pooled else 0.0
 
@@ -96,7 +104,11 @@ def _training(world: World, work: Workload, ranks: int) -> dict[str, float]:
     waiting = held_clients(work, ranks) * params * _FLOAT - spilled_bytes(world, work, ranks)
     # Without the kernels the scores are made of several copies of the group's uploads.
     scoring = 8 * params if columns.available() else 2 * largest * params
+    widths = vector_widths(world)
     return {
+        # Each client starts from a model of its own, and has a drift of its own.
+        "clients' starts": float(largest * params * _FLOAT * (PERSONAL in widths)),
+        "drifts": float(largest * params * _FLOAT * (VARIATE in widths)),
         "uploads": max(waiting, float(largest * params * _FLOAT)),
         "samples of a group": float(int(work.samples.max()) * prod(world.feed.sample_shape) * _FLOAT),
         "scoring a group": float(scoring * _FLOAT),

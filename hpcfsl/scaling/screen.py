@@ -43,6 +43,9 @@ def _rows(found: Estimate) -> Iterator[tuple[str, str, str]]:
     yield "sent by a rank", size(sum(found.network_bytes.values())), f"a round: {parts(found.network_bytes, size)}"
     up, down = (size(found.simulated_bytes[way]) for way in ("up", "down"))
     yield "simulated traffic", f"{up} up", f"a round, and {down} down, between clients, groups and root"
+    yield "", "", parts({kind.replace("_", " "): count for kind, count in found.traffic.items()}, size)
+    if len(found.cuts) > 1:
+        yield "cuts", "", ", ".join(f"{count:,} clients at {cut}" for cut, count in found.cuts.items())
 
 
 def _files(found: Estimate) -> str:

@@ -23,6 +23,7 @@ from hpcfsl.parallel.clients import COLUMNS
 from hpcfsl.provenance import provenance
 from hpcfsl.round import Plan, plan_round
 from hpcfsl.scaling.workload import recorded_vectors
+from hpcfsl.state import vector_widths
 from hpcfsl.stopwatch import PHASES
 from hpcfsl.trace.checkpoint import KEEP, Checkpoint, write_checkpoint
 from hpcfsl.trace.column import Column
@@ -79,6 +80,11 @@ def predict_sizes(world: World, ranks: int) -> Sizes:
     return _Sizing(world, ranks).sizes()
 
 
+def expected_seen(population: int, participants: int, rounds: int) -> float:
+    """Return how many clients have taken part after so many rounds, as expected of independent draws."""
+    return population * (1.0 - (1.0 - participants / population) ** rounds)
+
+
 class _Sizing:
     def __init__(self, world: World, ranks: int) -> None:
         self._world, self._ranks, self._config = world, ranks, world.config
@@ -93,7 +99,9 @@ class _Sizing:
         updates, files = self._updates()
         params, kept = self._world.model.layout.size, min(KEEP, self._segments)
         vectors = 2 + len(self._config.server_optimizer.first_moments())
-        state = 4.0 * vectors * params + 32.0 * self._seen(self._rounds) + _MANIFEST_BYTES * (files + self._segments)
+        of_client = 32.0 + 4.0 * sum(vector_widths(self._world).values())
+        state = 4.0 * vectors * params + of_client * self._seen(self._rounds)
+        state += _MANIFEST_BYTES * (files + self._segments)
         empty = self._empty_checkpoint() + self._ranks * _shard_overhead()
         checkpoints = kept * (empty + state) + _PROGRESS_BYTES * self._rounds
         components = len(self._config.score.component_names)
@@ -181,9 +189,7 @@ class _Sizing:
         }
 
     def _seen(self, rounds: int) -> float:
-        """Return how many clients have taken part after so many rounds, as expected of independent draws."""
-        population = self._world.population.num_clients
-        return population * (1.0 - (1.0 - len(self._clients) / population) ** rounds)
+        return expected_seen(self._world.population.num_clients, len(self._clients), rounds)
 
     @cached_property
     def _texts(self) -> RunTexts:

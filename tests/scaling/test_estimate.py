@@ -14,6 +14,9 @@ import hpcfsl
 from hpcfsl.cli import main
 from hpcfsl.config import resolve
 from hpcfsl.parallel.communicator import SerialCommunicator
+from hpcfsl.parallel.homes import home_of
+from hpcfsl.parallel.placement import place_groups
+from hpcfsl.round import run_round
 from hpcfsl.scaling import estimate as estimates
 from hpcfsl.scaling.calibrate import read_rates, shipped_rates, write_rates
 from hpcfsl.scaling.estimate import Request, estimate
@@ -21,7 +24,10 @@ from hpcfsl.scaling.memory import predict_memory
 from hpcfsl.scaling.model import Prediction
 from hpcfsl.scaling.screen import duration, parts, size
 from hpcfsl.scaling.sizes import predict_sizes
+from hpcfsl.scaling.vectors import ClientVectors, client_vectors
 from hpcfsl.scaling.workload import of_world
+from hpcfsl.state import initial_state
+from hpcfsl.stopwatch import Stopwatch
 from hpcfsl.world import World, build_world
 
 Tree = dict[str, dict[str, Any]]
@@ -52,6 +58,8 @@ SOME_TAKE_PART_HALF_PRECISION: Tree = {
     "groups": {"number": 6},
     "trace": {"dtype": "float16"},
 }
+V3: Tree = {"protocol": {"name": "splitfed-v3"}}
+SCAFFOLD: Tree = {"training": {"drift": "scaffold"}}
 CASES = [FEW, UNEVEN_WITH_CLIENT_UPDATES, SOME_TAKE_PART_HALF_PRECISION]
 
 
@@ -101,6 +109,13 @@ class TestSizes:
     def test_nothing_recorded_takes_nothing(self) -> None:
         assert predict_sizes(world_of(changed(FEW, trace={"updates": "none"})), 1).updates == 0
 
+    @pytest.mark.parametrize("sections", [V3, SCAFFOLD], ids=["personal", "variates"])
+    def test_checkpoints_have_what_stays_with_clients(self, sections: Tree, tmp_path: Path) -> None:
+        tree = changed(FEW, model={"hidden": [200]}, trace={"updates": "none"}, **sections)
+        hpcfsl.run(tree, out=tmp_path)
+        real = bytes_in(tmp_path / "checkpoints")
+        assert predict_sizes(world_of(tree), 1).checkpoints == pytest.approx(real, rel=0.1)
+
 
 class TestMemory:
     def test_pooled_thresholds_hold_the_uploads_of_all_groups(self) -> None:
@@ -116,6 +131,67 @@ class TestMemory:
             predict_memory(world, of_world(world), ranks, predict_sizes(world, ranks))["uploads"] for ranks in (1, 3)
         )
         assert one == pytest.approx(3 * three)
+
+
+def vectors_of(tree: Tree, ranks: int) -> ClientVectors:
+    world = world_of(tree)
+    return client_vectors(world, of_world(world), ranks)
+
+
+class TestClientVectors:
+    @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+    def test_clients_are_those_of_the_trace(self, ranks: int, tmp_path: Path) -> None:
+        tree = changed(FEW, **V3)
+        run, found = hpcfsl.run(tree, out=tmp_path), vectors_of(tree, ranks)
+        homes = np.bincount(home_of(run.table("clients")["client"].astype(np.int64), ranks), minlength=ranks)
+        rows = {name: run.column("participation", name)[:12] for name in ("round", "client", "group", "num_samples")}
+        assert set(rows["round"]) == {0}
+        hosts = place_groups(np.bincount(rows["group"], rows["num_samples"]).astype(np.int64), ranks)[rows["group"]]
+        strangers = home_of(rows["client"].astype(np.int64), ranks) != hosts
+        guests = np.bincount(hosts[strangers], minlength=ranks)
+        assert found.homes + found.guests == (homes + guests).max()
+        assert (found.guests == 0) == (ranks == 1)
+
+    @pytest.mark.parametrize(("sections", "params"), [(V3, 8 * 8 + 8), (SCAFFOLD, 162)], ids=["personal", "variates"])
+    def test_bytes_are_those_of_a_rank_that_has_run(self, sections: Tree, params: int) -> None:
+        world = world_of(changed(FEW, **sections, threshold={"rule": "none"}))  # the excluded have no variates
+        state, _ = run_round(world, initial_state(world), 0, Stopwatch(60.0))
+        (table,) = state.vectors.values()
+        found = client_vectors(world, of_world(world), 1)
+        assert found.memory_bytes == len(table) * table.width * 4 == 12 * params * 4
+        assert (found.scratch_bytes, found.sent_bytes) == (0, 0)
+
+    def test_memory_ends_at_the_budget_and_the_rest_is_in_scratch_files(self) -> None:
+        row = 4 * (8 * 8 + 8)
+        tree = changed(FEW, **V3, run={"client_state_mib": 5.5 * row / 2**20})
+        found = vectors_of(tree, 1)
+        assert (found.memory_bytes, found.scratch_bytes) == (5 * row, 7 * row)
+        whole = estimate(resolve(tree), Request(measure=False))
+        assert whole.memory["clients' vectors"] == 5 * row
+        assert whole.scratch_bytes == 7 * row
+
+    def test_those_who_never_take_part_have_none(self) -> None:
+        tree = changed(FEW, **V3, participation={"rule": "number", "clients": 6})
+        assert vectors_of(tree, 1).homes == 12 * (1 - 0.5**3)
+
+    def test_tested_clients_are_guests_too(self) -> None:
+        tree = changed(FEW, **V3, groups={"number": 2}, participation={"rule": "number", "clients": 4})
+        few = vectors_of(changed(tree, run={"rounds": 30}), 4)
+        many = vectors_of(changed(tree, run={"rounds": 30}, evaluation={"clients_every": 1}), 4)
+        assert few.guests <= 2
+        assert many.guests == pytest.approx(12 / 4 * 3 / 4, rel=0.01)
+
+    def test_nothing_stays_with_clients_of_most_runs(self) -> None:
+        assert vectors_of(FEW, 3) == ClientVectors()
+        found = estimate(resolve(FEW), Request(measure=False))
+        assert found.memory["clients' vectors"] == found.memory.get("drifts", 0.0) == 0
+
+    def test_training_holds_a_start_or_a_drift_for_each_client_of_a_group(self) -> None:
+        for sections, name in ((V3, "clients' starts"), (SCAFFOLD, "drifts")):
+            world = world_of(changed(FEW, model={"hidden": [4000]}, **sections))
+            work = of_world(world)
+            memory = predict_memory(world, work, 1, predict_sizes(world, 1))
+            assert memory[name] == 4 * work.params * 4  # groups of four
 
 
 class TestWorkload:
@@ -158,6 +234,29 @@ class TestEstimate:
         run = hpcfsl.run(FEW, out=tmp_path)
         assert found.simulated_bytes["up"] == run.column("rounds", "bytes_up")[0]
         assert found.simulated_bytes["down"] == run.column("rounds", "bytes_down")[0]
+
+    @pytest.mark.parametrize(
+        "sections",
+        [
+            {},
+            {"protocol": {"name": "splitfed-v1", "device_cuts": [{"device_class": "slow-phone", "cut": "relu2"}]}},
+            {"protocol": {"name": "u-shaped"}, "training": {"local_epochs": 3}},
+            {"protocol": {"name": "splitfed-v3"}, "compression": {"rule": "int8"}},
+            {"training": {"drift": "scaffold", "batch_size": 7}, "groups": {"number": 4}},
+        ],
+        ids=["plain", "device cuts", "u-shaped", "compressed", "scaffold"],
+    )
+    def test_traffic_is_that_of_the_trace_by_kind(self, sections: Tree, tmp_path: Path) -> None:
+        tree = changed(FEW, run={"rounds": 1}, model={"hidden": [8, 5]}, clock={"rule": "phones"}, **sections)
+        found, run = estimate(resolve(tree), Request(measure=False)), hpcfsl.run(tree, out=tmp_path)
+        for kind, count in found.traffic.items():
+            table = "group_rounds" if kind.startswith("across") else "participation"
+            assert run.column(table, f"bytes_{kind}").sum() == count, kind
+        assert found.simulated_bytes["up"] == run.column("rounds", "bytes_up")[0]
+        assert found.simulated_bytes["down"] == run.column("rounds", "bytes_down")[0]
+        cuts, counts = np.unique(run.table("clients")["cut"], return_counts=True)
+        assert found.cuts == dict(zip([cut.decode() for cut in cuts], counts.tolist(), strict=True))
+        assert (len(found.cuts) == 2) == ("device_cuts" in sections.get("protocol", {}))
 
     def test_one_rank_sends_nothing_and_more_send_more(self) -> None:
         sent = [
@@ -217,6 +316,15 @@ class TestCommand:
 
 
 class TestScreen:
+    def test_traffic_by_kind_and_cuts(self, tmp_path: Path) -> None:
+        cuts = [{"device_class": "slow-phone", "cut": "linear1"}]
+        tree = changed(FEW, clock={"rule": "phones"}, protocol={"name": "splitfed-v1", "device_cuts": cuts})
+        (tmp_path / "c.toml").write_text(tomli_w.dumps(tree))
+        shown = " ".join(call("estimate", tmp_path / "c.toml", "--no-measure").stdout.split())
+        assert "smashed up" in shown
+        assert "gradients down" in shown
+        assert "clients at linear1" in shown
+
     @pytest.mark.parametrize(
         ("seconds", "text"),
         [(0.0123, "12.3 ms"), (1.5, "1.5 s"), (600, "10 min"), (8000, "2.22 h"), (200_000, "2.31 days")],
