@@ -74,7 +74,7 @@ def _cell(first: hpcfsl.Run, found: hpcfsl.Run, row: str, differences: list[str]
     """Return what the table says of one run."""
     code, wanted = digest(found), digest(first)
     if found.result_settings != first.result_settings:
-        # Each answers all that a Run does.
+        # Not a Run by its type, but it answers all that a Run does.
         code, wanted = (digest(WithoutSettings(each)) for each in (found, first))  # type: ignore[arg-type]
     if code == wanted:
         return f"equal `{code[:12]}`"

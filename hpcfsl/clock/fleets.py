@@ -31,11 +31,14 @@ SITES = (
 )
 
 
+# Subclasses of a rule, each under its own name: the page of settings says of them only what differs from `devices`.
+
+
 @clocks.register
 class Phones(Devices):
     """Virtual time on phones: slow links up, so smashed data rule."""
 
-    rule: Literal["phones"] = "phones"  # type: ignore[assignment]  # each rule has its own name
+    rule: Literal["phones"] = "phones"  # type: ignore[assignment]  # its own name
     classes: tuple[DeviceClass, ...] = Field(PHONES, min_length=1, max_length=32)
     """Device classes; `[[clock.classes]]` opens each."""
 
@@ -44,7 +47,7 @@ class Phones(Devices):
 class Homes(Devices):
     """Virtual time on computers and boards behind home connections."""
 
-    rule: Literal["homes"] = "homes"  # type: ignore[assignment]
+    rule: Literal["homes"] = "homes"  # type: ignore[assignment]  # its own name
     classes: tuple[DeviceClass, ...] = Field(HOMES, min_length=1, max_length=32)
     """Device classes; `[[clock.classes]]` opens each."""
 
@@ -53,6 +56,6 @@ class Homes(Devices):
 class Sites(Devices):
     """Virtual time on machines of hospitals, companies or laboratories: few clients, wide links."""
 
-    rule: Literal["sites"] = "sites"  # type: ignore[assignment]
+    rule: Literal["sites"] = "sites"  # type: ignore[assignment]  # its own name
     classes: tuple[DeviceClass, ...] = Field(SITES, min_length=1, max_length=32)
     """Device classes; `[[clock.classes]]` opens each."""

@@ -98,6 +98,7 @@ def read_rows(folder: Path, shown: Sequence[Measure] = MEASURES) -> list[Row]:
     except FileNotFoundError:
         fix = "name the folder that was given to `hpcfsl sweep` as --out"
         raise UserError(one_line(f"{folder}: not the folder of a sweep; {fix}")) from None
+    # No JSON, or JSON that is no such list.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(one_line(f"{folder / LIST}: cannot be read ({error}); run the sweep's command again")) from None
 

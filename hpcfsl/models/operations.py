@@ -18,6 +18,9 @@ from hpcfsl.models import chains
 from hpcfsl.models.checks import trial_inputs
 from hpcfsl.models.split import SplitModel, cut_at, cut_points
 
+# RuntimeError: no kernel on the device "meta"; TypeError: a module hands tensors to numpy, which needs their values.
+_UNCOUNTED = (RuntimeError, TypeError)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HalfOperations:
@@ -42,7 +45,7 @@ def count_halves(model: SplitModel) -> HalfOperations:
             server, returned = _count(model.server_half, smashed, device)
             tail, _ = _count(model.tail, returned, device)
             return HalfOperations(client=client + tail, server=server)
-        except (RuntimeError, NotImplementedError, TypeError) as error:
+        except _UNCOUNTED as error:
             problems.append(str(error))
     raise ValueError(f"torch cannot count the model's operations ({problems[-1]})")
 
@@ -87,7 +90,7 @@ def count_cuts(module: nn.Module, sample_shape: tuple[int, ...], vocabulary: int
         if chains.is_chain(module):
             return _count_chain(module, inputs)
         return [_count_cut(cut, *cut_at(module, cut), inputs) for cut in cut_points(module)]
-    except (RuntimeError, NotImplementedError, TypeError) as error:
+    except _UNCOUNTED as error:
         raise ValueError(f"torch cannot count the model's operations ({error})") from error
 
 

@@ -62,8 +62,8 @@ def add_normal_rows(
 def _normals(counters: range, seed: int, purpose: Purpose, round: int, entities: torch.Tensor) -> torch.Tensor:
     """Return the normal numbers of some counters for each entity, float32 [entities, 4 * counters]."""
     index = torch.arange(counters.start, counters.stop, device=entities.device).expand(len(entities), -1)
-    constant = [torch.full_like(index, 0), entities.expand_as(index), torch.full_like(index, round)]
-    words = philox((index, *constant), key_of(seed, purpose))  # type: ignore[arg-type]  # exactly four words
+    counter = index, torch.full_like(index, 0), entities.expand_as(index), torch.full_like(index, round)
+    words = philox(counter, key_of(seed, purpose))
     uniforms = [((word >> 8).float() + 0.5) * _UNIT for word in words]
     pairs = []
     for radius_uniform, angle_uniform in (uniforms[:2], uniforms[2:]):

@@ -21,6 +21,7 @@ from hpcfsl.errors import RunFolderError, one_line
 
 Status = Literal["running", "resumable", "finished", "failed"]
 TEMPORARY = ".partial"
+_STATUSES: tuple[Status, ...] = get_args(Status)
 _LOCK_WAIT_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _FIXES = {
@@ -69,9 +70,10 @@ class RunFolder:
         """Return the run's status; `running` without a held lock, or no status at all, is `resumable`."""
         with folder_errors(self.status_file):
             text = self.status_file.read_text("utf-8", "replace").strip() if self.status_file.exists() else "resumable"
-        if text not in get_args(Status):
+        status = next((each for each in _STATUSES if each == text), None)
+        if status is None:
             raise RunFolderError(one_line(f"{self.status_file}: unknown status {text[:40]!r}; delete it to go on"))
-        return "resumable" if text == "running" and not self.is_locked() else text  # type: ignore[return-value]
+        return "resumable" if status == "running" and not self.is_locked() else status
 
     def set_status(self, status: Status) -> None:
         """Write the status file."""

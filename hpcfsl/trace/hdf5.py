@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-untyped, unused-ignore]
+import h5py  # type: ignore[import-untyped, unused-ignore]  # some versions have no types
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,6 +63,7 @@ def reading(path: Path) -> Iterator[Any]:
             yield file
     except RunFolderError:
         raise
+    # Whatever h5py raises, here or while the caller reads, means that the file is not what was committed.
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DamagedFileError(path, str(error)) from error
 

@@ -42,6 +42,6 @@ def _cells(values: NDArray[Any], names: tuple[str, ...]) -> list[Any]:
         return [names[value] for value in values.tolist()]
     if values.dtype.kind == "f":
         # numpy's text is the shortest that reads back to the same bits in the column's own precision.
-        return np.where(np.isnan(values), "", values.astype("U32")).tolist()  # type: ignore[no-any-return]
+        values = np.where(np.isnan(values), "", values.astype("U32"))
     cells: list[Any] = values.tolist()
     return cells

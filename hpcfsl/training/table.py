@@ -113,6 +113,7 @@ def read_table(path: Path) -> tuple[Entry, ...]:
         return tuple(_read_entry(table) for table in tree.get("entry", []))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError("training.table", str(path), one_line(f"cannot be read ({error}); {fix}")) from None
+    # TOML that is no such table: tables or lists in the place of values, and the reverse.
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError("training.table", str(path), one_line(f"is no table of executors ({error}); {fix}")) from None
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py  # type: ignore[import-untyped, unused-ignore]
+import h5py  # type: ignore[import-untyped, unused-ignore]  # some versions have no types
 import numpy as np
 from numpy.typing import NDArray
 

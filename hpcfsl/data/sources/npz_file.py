@@ -65,7 +65,8 @@ def _fill(stream: IO[bytes], array: NDArray[Any]) -> None:
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
     """Open a file; whatever is raised for a damaged one becomes a DataError that names it."""
-    # Everything that numpy, zipfile and zlib raise for a damaged file; MemoryError for a shape beyond all bounds.
+    # Everything that numpy, zipfile and zlib raise for a damaged file; MemoryError for a shape beyond all bounds,
+    # RuntimeError for a member that is marked as encrypted or compressed in another way.
     try:
         # Opened here, because numpy leaves a file that is no archive open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -74,5 +75,5 @@ def _open(path: Path) -> Iterator[Any]:
         raise
     except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, MemoryError) as error:
         raise file_error(path, f"cannot be read as .npz ({error}); write it with numpy.savez") from None
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise file_error(path, f"is damaged ({error}); write it again with numpy.savez") from None

@@ -72,6 +72,7 @@ def _open(path: Path) -> Iterator[Any]:
             yield table
     except UserError:
         raise
+    # Arrow's errors are Python's own where one fits, its ArrowException else.
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, MemoryError, arrow.ArrowException) as error:
         raise file_error(path, f"cannot be read as Parquet ({error}); write it again") from None
 

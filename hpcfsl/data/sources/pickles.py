@@ -49,6 +49,7 @@ def read_pickled_dict(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise file_error(path, f"{error.strerror}; get the file again") from None
+    # Damaged codes work on what is not there or of another kind; MemoryError for a length beyond all bounds.
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, struct.error, MemoryError) as error:
         raise file_error(path, f"is no pickle, or damaged ({shorten(str(error))}); get the file again") from None
     if not isinstance(found, dict):

@@ -53,7 +53,7 @@ def fail(kind: str) -> None:
 class Torn(Synthetic):
     """Data that one rank cannot read: the one that HPCFSL_TORN names."""
 
-    source: Literal["torn"] = "torn"  # type: ignore[assignment]
+    source: Literal["torn"] = "torn"  # type: ignore[assignment]  # its own name
 
     def load(self, seed: int) -> Dataset:
         """Return the data, except on that rank."""
