@@ -60,10 +60,11 @@ def test_a_class_at_each_position_is_a_label_at_each_position() -> None:
     assert found.smashed_up.tolist() == (SAMPLES * 9 * 5 * FLOAT).tolist()
 
 
-def test_fedavg_sends_the_whole_model_and_nothing_else() -> None:
+@pytest.mark.parametrize("name", ["fedavg", "splitfed-v1"])
+def test_a_model_that_is_not_cut_is_sent_whole_and_nothing_else(name: str) -> None:
     model = split(nn.Sequential(nn.Linear(6, 3)), "none", (6,))
-    protocol = protocols.parse({"name": "fedavg"})
-    assert not protocol.cuts
+    protocol = protocols.parse({"name": name})
+    assert protocol.cuts == (name != "fedavg")
     found = protocol.wire_bytes(model, SAMPLES, 4)
     whole = (6 * 3 + 3) * FLOAT
     assert found.up.tolist() == found.down.tolist() == [whole] * 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hpcfsl.models.split import SplitModel
+from hpcfsl.models.split import NO_CUT, SplitModel
 from hpcfsl.training.protocols.protocol import Protocol
 from hpcfsl.training.protocols.wire import WireBytes, label_bytes
 
@@ -19,8 +19,11 @@ class ServerCopies(Protocol):
         return True
 
     def wire_bytes(self, model: SplitModel, samples: NDArray[np.int64], epochs: int) -> WireBytes:
-        """Count smashed data, gradients and labels of every sample and epoch, and what is averaged, up and down."""
-        passes = samples * epochs
+        """Count smashed data, gradients and labels of every sample and epoch, and what is averaged, up and down.
+
+        Of a model that is not cut, the client computes everything itself and sends what is averaged alone.
+        """
+        passes = samples * epochs * (model.cut != NO_CUT)
         labels = passes * label_bytes(model)
         none = np.zeros(len(samples), np.int64)
         averaged = np.full(len(samples), self.averaged_bytes(model), np.int64)
