@@ -40,4 +40,5 @@ export LD_PRELOAD="$preload" ASAN_OPTIONS="$address" UBSAN_OPTIONS=print_stacktr
     "$scratch" || fail "the sanitized library is not the one that is loaded"
 # --capture=sys: what a sanitizer says on its way out must not end in pytest's buffer.
 "$PYTHON" -P -m pytest -q -p no:cacheprovider --capture=sys \
-    tests/native tests/training/test_native.py tests/training/test_native_programs.py "$@"
+    tests/native tests/training/test_native.py tests/training/test_native_programs.py tests/training/test_numbers.py \
+    tests/training/shared "$@"

@@ -13,6 +13,7 @@ import hpcfsl
 from hpcfsl.config import resolve
 from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.models.split import SplitModel, split
+from hpcfsl.native.library import library
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.training.executors import choose_executor, make_executor, train_group
 from hpcfsl.training.loss import mean_loss, sample_losses
@@ -60,7 +61,7 @@ def test_the_loss_of_numbers_is_their_mean(loss: LossName, of_error: object) -> 
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("loss", ["auto", "absolute", "huber"])
-@pytest.mark.parametrize("executor", ["stacked", "one-by-one"])
+@pytest.mark.parametrize("executor", ["stacked", "one-by-one", *(["native"] if library() else [])])
 def test_executors_train_as_the_reference_does(executor: str, loss: LossName, outputs: int) -> None:
     model, data = model_of(outputs), data_of(outputs)
     settings = TrainingSettings(executor=executor, loss=loss, batch_size=3, local_epochs=2, momentum=0.5)
@@ -122,5 +123,6 @@ def test_a_loss_that_does_not_fit_the_targets_is_refused(source: str, loss: str)
         build_world(config, SerialCommunicator())
 
 
-def test_a_model_of_numbers_is_not_compiled() -> None:
-    assert choose_executor(model_of(1), TrainingSettings(), CPU) == "stacked"
+@pytest.mark.skipif(library() is None, reason="the kernels were not built")
+def test_a_model_of_numbers_is_compiled() -> None:
+    assert choose_executor(model_of(1), TrainingSettings(), CPU) == "native"

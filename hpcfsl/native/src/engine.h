@@ -66,7 +66,7 @@ class NativeEngine final : public Engine {
                 for (long i = 0; i < num_layers_; i++)
                     if (!at_server(i)) pack_layer(i, job.own + row * job.own_params, client.weights);
             std::memset(client.gradients, 0, sizeof(float) * packed_);
-            client.batch = job.sizes[row], client.step = job.numbers[row], client.seen = 0;
+            client.batch = job.sizes[row], client.step = job.places[row], client.seen = 0;
             client.seed = static_cast<uint32_t>(job.seed), client.round = static_cast<uint32_t>(job.round);
             client.id = static_cast<uint32_t>(job.clients[row]);
             pass(job, row, client);
@@ -92,7 +92,7 @@ class NativeEngine final : public Engine {
         const long at_returned = row * job.width * returned.pixels() * returned.channels;
         float *const smashed = client.arena + layers_[server_layers_[0]]->in_at;
         const bool answered = job.server_alone && job.answers;
-        read(job.inputs, job.tokens, job.targets, client, [&](long n) { return row * job.width + n; });
+        read(job, client, [&](long n) { return row * job.width + n; });
         if (job.server_alone) {
             take_in(job.smashed + at_cut, cut, turned_[0], client.batch, smashed);
         } else {
@@ -145,7 +145,8 @@ class NativeEngine final : public Engine {
         const Shape &out = layers_[num_layers_ - 1]->out;
         const long rows = client.batch * out.pixels();
         std::memcpy(gradient, client.arena + logits_at_, sizeof(float) * rows * out.pitch);
-        return cross_entropy(gradient, targets(client), rows, out.channels, out.pitch);
+        if (loss_ == Loss::kCrossEntropy) return cross_entropy(gradient, classes(client), rows, out.channels, out.pitch);
+        return error_of_numbers(loss_, gradient, numbers(client), rows, out.channels, out.pitch);
     }
 
     // Take in the model that clients start from; false where memory does not suffice.
@@ -167,6 +168,7 @@ class NativeEngine final : public Engine {
         Shape shape = read_input(reader);
         num_layers_ = reader.next(), server_layers_[0] = reader.next(), server_layers_[1] = reader.next();
         turned_[0] = reader.next() != 0, turned_[1] = reader.next() != 0;
+        loss_ = static_cast<Loss>(reader.next());
         for (long i = 0; i < num_layers_; i++) {
             layers_[i] = make_layer(reader, shape);
             if (!layers_[i]) return num_layers_ = i, false;
@@ -216,7 +218,8 @@ class NativeEngine final : public Engine {
         logits_at_ = at;
         gradients_at_[0] = planner.take(largest), gradients_at_[1] = planner.take(largest);
         tokens_at_ = planner.take(2 * batch_ * in_.width);
-        targets_at_ = planner.take(2 * batch_ * layers_[num_layers_ - 1]->out.pixels());
+        const Shape &last = layers_[num_layers_ - 1]->out;
+        targets_at_ = planner.take(batch_ * last.pixels() * std::max(2L, last.channels));
         own_at_ = server_layers_[0] < num_layers_ ? planner.take(batch_ * layers_[server_layers_[0]]->in.floats()) : 0;
         planned_ = planner.size();
         return allocate_clients(planner);
@@ -289,7 +292,7 @@ class NativeEngine final : public Engine {
         for (long i = 0; i < count; i++) {
             const long row = first + offset + i;
             const int64_t *order = job.orders + (epoch * job.num_clients + row) * job.longest + done;
-            read(job.inputs, job.tokens, job.targets, clients[i], [&](long n) { return order[n]; });
+            read(job, clients[i], [&](long n) { return order[n]; });
             std::memset(clients[i].gradients, 0, sizeof(float) * packed_);
             gradients[i] = clients[i].arena + gradients_at_[0], spares[i] = clients[i].arena + gradients_at_[1];
         }
@@ -316,20 +319,27 @@ class NativeEngine final : public Engine {
         lap(clock, 2 * num_layers_ + 1);
     }
 
-    int64_t *targets(Client &client) const { return reinterpret_cast<int64_t *>(client.arena + targets_at_); }
+    int64_t *classes(Client &client) const { return reinterpret_cast<int64_t *>(client.arena + targets_at_); }
+    float *numbers(Client &client) const { return client.arena + targets_at_; }
 
     // Copy the step's samples and targets, where there are any, to where the first layer and the loss read them.
-    template <typename Place>
-    void read(const float *inputs, const int64_t *tokens, const int64_t *wanted, Client &client, Place place) const {
-        const long positions = layers_[num_layers_ - 1]->out.pixels();
-        int64_t *to = targets(client), *own = reinterpret_cast<int64_t *>(client.arena + tokens_at_);
+    template <typename Work, typename Place>
+    void read(const Work &job, Client &client, Place place) const {
+        const Shape &out = layers_[num_layers_ - 1]->out;
+        const long positions = out.pixels(), outputs = positions * out.channels;
+        int64_t *const tokens = reinterpret_cast<int64_t *>(client.arena + tokens_at_);
         for (long n = 0; n < client.batch; n++) {
             const long row = place(n);
-            if (wanted) std::memcpy(to + n * positions, wanted + row * positions, sizeof(int64_t) * positions);
-            if (tokens) std::memcpy(own + n * in_.width, tokens + row * in_.width, sizeof(int64_t) * in_.width);
-            if (inputs) gather_sample(inputs + row * in_.pixels() * in_.channels, client.arena + inputs_at_ + n * in_.floats());
+            copy(job.classes, row, n, positions, classes(client));
+            copy(job.numbers, row, n, outputs, numbers(client));
+            copy(job.tokens, row, n, in_.width, tokens);
+            if (job.inputs) gather_sample(job.inputs + row * in_.pixels() * in_.channels, client.arena + inputs_at_ + n * in_.floats());
         }
-        client.tokens = own;
+        client.tokens = tokens;
+    }
+    // Copy row `from` of rows of `count` to row `to`, where there are any.
+    template <typename Value> static void copy(const Value *rows, long from, long to, long count, Value *where) {
+        if (rows) std::memcpy(where + to * count, rows + from * count, sizeof(Value) * count);
     }
 
     void gather_sample(const float *from, float *to) const {
@@ -365,6 +375,7 @@ class NativeEngine final : public Engine {
     long packed_ = 0, planned_ = 0, inputs_at_ = 0, logits_at_ = 0, tokens_at_ = 0, targets_at_ = 0;
     long gradients_at_[2] = {}, own_at_ = 0;
     bool turned_[2] = {};
+    Loss loss_ = Loss::kCrossEntropy;
     float *start_ = nullptr, *drift_ = nullptr, *weights_ = nullptr;
     Client *clients_ = nullptr;
 };

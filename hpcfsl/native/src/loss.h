@@ -1,9 +1,12 @@
-// Softmax and cross-entropy of a batch.
+// The loss of a batch and its gradient: cross-entropy of classes, or an error of numbers.
 #pragma once
 
 #include "layer.h"
 
 namespace ISA {
+
+// In the order of `LOSSES` in hpcfsl/training/native/program.py.
+enum class Loss : int64_t { kCrossEntropy, kSquared, kAbsolute, kHuber };
 
 // Overwrite logits [rows][pitch] with the gradient of their mean cross-entropy; return that mean.
 static double cross_entropy(float *logits, const int64_t *targets, long rows, long classes, long pitch) {
@@ -24,6 +27,30 @@ static double cross_entropy(float *logits, const int64_t *targets, long rows, lo
         total += std::log(sum) + (static_cast<double>(largest) - of_target);
     }
     return total / static_cast<double>(rows);
+}
+
+// Overwrite outputs [rows][pitch] with the gradient of their mean error; return that mean. Huber's turns at 1.
+static double error_of_numbers(Loss loss, float *outputs, const float *targets, long rows, long count, long pitch) {
+    double total = 0.0;
+    const float share = 1.0f / static_cast<float>(rows * count);
+    for (long row = 0; row < rows; row++, outputs += pitch, targets += count) {
+        for (long i = 0; i < count; i++) {
+            const float error = outputs[i] - targets[i], size = std::fabs(error);
+            const float sign = error > 0.0f ? 1.0f : error < 0.0f ? -1.0f : error;  // that of a NaN is a NaN
+            if (loss == Loss::kSquared) {
+                total += static_cast<double>(error) * error;
+                outputs[i] = 2.0f * share * error;
+            } else if (loss == Loss::kAbsolute || size >= 1.0f) {
+                total += loss == Loss::kHuber ? size - 0.5 : size;
+                outputs[i] = share * sign;
+            } else {
+                total += 0.5 * static_cast<double>(error) * error;
+                outputs[i] = share * error;
+            }
+        }
+        for (long i = count; i < pitch; i++) outputs[i] = 0.0f;
+    }
+    return total / static_cast<double>(rows * count);
 }
 
 }  // namespace ISA

@@ -2,7 +2,7 @@
 //
 // A program is: batch, clients in step, timed (0 or 1), the input (kind, then sizes), the number of layers, from which to
 // which of them (exclusive) the server half's are, whether channels come first for torch in what enters and in what leaves
-// the server half, and for each layer its kind followed by its numbers, in the order in which they are taken below.
+// the server half, the loss, and for each layer its kind followed by its numbers, in the order in which they are taken below.
 // `hpcfsl/training/native/program.py` writes it.
 #pragma once
 

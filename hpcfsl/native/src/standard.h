@@ -28,7 +28,8 @@ struct Job {
     const float *start;      // [params], the model; or [clients, params], where `own_starts` says so
     const float *inputs;     // [rows, ...], or null
     const int64_t *tokens;   // [rows, positions], or null
-    const int64_t *targets;  // [rows] or [rows, positions]
+    const int64_t *classes;  // [rows] or [rows, positions], targets; or null
+    const float *numbers;    // [rows, outputs], targets; or null
     const int64_t *orders;   // [epochs, clients, longest]: rows of each local epoch, in order
     const int64_t *counts;   // [clients] samples of a client
     const int64_t *clients;  // [clients] ids
@@ -47,9 +48,10 @@ struct Step {
     const float *server;       // [server params], the rest of it
     const float *inputs;       // [clients * width, ...], or null
     const int64_t *tokens;     // [clients * width, positions], or null
-    const int64_t *targets;    // [clients * width, ...], or null
+    const int64_t *classes;    // [clients * width, ...], targets; or null
+    const float *numbers;      // [clients * width, outputs], targets; or null
     const int64_t *sizes;      // [clients] samples of a client
-    const int64_t *numbers;    // [clients] number of the local step that it takes
+    const int64_t *places;     // [clients] number of the local step that it takes
     const int64_t *clients;    // [clients] ids
     const int64_t *lies;       // [clients] whether it sends what stands in `smashed` instead of its own; or null
     float *smashed;            // [clients * width, ...], what the server receives: written, or read as said

@@ -13,12 +13,14 @@ from hpcfsl.native.library import library
 from hpcfsl.training.optimisers import server_rate
 from hpcfsl.training.settings import TrainingSettings
 
-_ADDRESSES = ("start", "inputs", "tokens", "targets", "orders", "counts", "clients", "updates", "losses", "drift")
+_ADDRESSES = (
+    *("start", "inputs", "tokens", "classes", "numbers", "orders", "counts", "clients", "updates", "losses", "drift"),
+)
 _NUMBERS = ("num_clients", "longest", "epochs", "batch", "seed", "round", "own_starts")
 
 
 _STEP_ADDRESSES = (
-    *("own", "server", "inputs", "tokens", "targets", "sizes", "numbers", "clients", "lies"),
+    *("own", "server", "inputs", "tokens", "classes", "numbers", "sizes", "places", "clients", "lies"),
     *("smashed", "answers", "gradients", "losses"),
 )
 _STEP_NUMBERS = ("num_clients", "width", "own_params", "seed", "round", "smash_alone", "server_alone")

@@ -24,8 +24,6 @@ def why_not(model: SplitModel) -> str | None:
     """Return why the engine cannot train a model, or None where it can."""
     if library() is None:
         return "the package was installed without a C++ compiler"
-    if model.predicts == "numbers":
-        return "it predicts numbers"
     try:
         compile_program(model, Plan(batch=1, seen=1, rate=0.0, server_rate=0.0))
     except UnknownLayerError as error:
@@ -61,6 +59,7 @@ class NativeExecutor:
             seen=most_samples * settings.local_epochs,
             rate=settings.learning_rate if shares else 0.0,
             server_rate=server_rate(settings) if shares else 0.0,
+            loss=settings.loss,
         )
         self.program = compile_program(model, self.plan)
         shared = ", wide layers shared" if self.shares else ""
@@ -102,8 +101,8 @@ class NativeExecutor:
         losses = np.zeros((self._settings.local_epochs, len(data.clients)))
         arrays = {
             "start": start.contiguous().numpy(),
-            "tokens" if self.program.tokens else "inputs": data.inputs.contiguous().numpy(),
-            "targets": data.targets.contiguous().numpy(),
+            self.program.inputs: data.inputs.contiguous().numpy(),
+            self.program.targets: data.targets.contiguous().numpy(),
             "orders": _orders(data, self._settings, seed=seed, round=round),
             "counts": np.ascontiguousarray(data.counts, np.int64),
             "clients": np.ascontiguousarray(data.clients, np.int64),
@@ -119,21 +118,22 @@ class NativeExecutor:
         """The engine reads by index: nothing outside its tables may reach it."""
         program, inputs, targets = self.program, data.inputs, data.targets
         of_inputs = torch.int64 if program.tokens else torch.float32
-        assert (start.dtype, inputs.dtype, targets.dtype) == (torch.float32, of_inputs, torch.int64)
+        of_targets = torch.int64 if program.classes else torch.float32
+        assert (start.dtype, inputs.dtype, targets.dtype) == (torch.float32, of_inputs, of_targets)
         assert start.ndim == 2 or start.shape == (self._size,)
         own = [each for each in (start if start.ndim == 2 else None, data.drift) if each is not None]
         assert all(each.shape == (len(data.clients), self._size) for each in own)
         assert all(each.dtype == torch.float32 for each in own)
         assert not (own and self.shares), "wide layers are shared by clients that start alike"
         assert inputs.shape == (int(data.counts.sum()), *self._sample_shape)
-        assert targets.numel() == len(inputs) * program.positions
+        assert targets.numel() == len(inputs) * program.outputs
         assert 0 < int(data.counts.min()) <= int(data.counts.max()) <= self._most_samples
         check_samples(program, inputs, targets)
 
 
 def check_samples(program: Program, inputs: Tensor, targets: Tensor) -> None:
     """Raise ValueError where tokens or targets lie outside the tables that the engine reads by them."""
-    if int(targets.min()) < 0 or int(targets.max()) >= program.classes:
+    if program.classes and (int(targets.min()) < 0 or int(targets.max()) >= program.classes):
         raise ValueError(f"targets must be 0 .. {program.classes - 1}")
     if program.tokens and (int(inputs.min()) < 0 or int(inputs.max()) >= program.tokens):
         raise ValueError(f"tokens must be 0 .. {program.tokens - 1}")

@@ -16,6 +16,7 @@ from hpcfsl.models.pooled import MeanEmbedding
 from hpcfsl.models.recurrent import Gru
 from hpcfsl.models.sequences import LastPosition, MeanPosition
 from hpcfsl.seeding import Purpose
+from hpcfsl.training.settings import LossName
 
 # In the order of `Kind` in program.h.
 KINDS = (
@@ -91,6 +92,7 @@ class Plan:
         seen: The most samples that a client sees in a round, all epochs counted.
         rate: Step size of the client half where the local step is plain descent; 0 otherwise.
         server_rate: The same of the server half.
+        loss: The loss, where the model predicts numbers.
         share_from: Weights from which on a fully connected layer is shared under plain descent.
     """
 
@@ -98,6 +100,7 @@ class Plan:
     seen: int
     rate: float
     server_rate: float
+    loss: LossName = "auto"
     share_from: int = WIDE
 
 

@@ -24,9 +24,13 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.training.native import layers
 from hpcfsl.training.native.functions import layer_of_function
 from hpcfsl.training.native.layers import Form, Places, Plan, Record, UnknownLayerError
+from hpcfsl.training.settings import LossName
 
 TOGETHER = 4
 """Clients that train in step where a wide layer is shared: more would share it better and leave the cache sooner."""
+
+LOSSES: tuple[LossName, ...] = ("cross-entropy", "squared", "absolute", "huber")
+"""In the order of `Loss` in loss.h."""
 
 _OF_TOKENS = ("embedding", "mean-embedding")
 
@@ -45,8 +49,8 @@ class Program:
         cuttable: Whether the server half can be run alone: it has layers, and torch's activations at both of its ends
             can be told.
         tokens: How many different tokens the input may have; 0 where it is not tokens.
-        classes: Classes of the output.
-        positions: Outputs of a sample.
+        classes: Classes of the output; 0 where it predicts numbers.
+        outputs: Targets of a sample.
     """
 
     words: NDArray[np.int64]
@@ -55,7 +59,17 @@ class Program:
     cuttable: bool
     tokens: int
     classes: int
-    positions: int
+    outputs: int
+
+    @property
+    def inputs(self) -> str:
+        """What the engine calls the samples."""
+        return "tokens" if self.tokens else "inputs"
+
+    @property
+    def targets(self) -> str:
+        """What the engine calls the targets."""
+        return "classes" if self.classes else "numbers"
 
 
 def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Program:
@@ -84,6 +98,9 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
                 server.append(len(records))
             records.append(record)
             forms.append(form)
+    numbers = model.predicts == "numbers"
+    if numbers and form.shape != model.target_shape:
+        raise UnknownLayerError(f"its output is {list(form.shape)}, not its targets' {list(model.target_shape)}")
     if form.kind not in ("flat", "sequence") or 0 in form.shape:
         raise UnknownLayerError(f"its output is {form.kind} {list(form.shape)}, not one row of classes")
     if len(records) > MOST_LAYERS:
@@ -93,6 +110,7 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     edges = (server[0], server[-1] + 1) if server else (len(records), len(records))
     ends = [forms[edge] for edge in edges]
     words += [*edges, *(int(end.kind == "image") for end in ends)]
+    words.append(_loss_number(plan.loss) if numbers else 0)
     for record in records:
         words += [layers.KINDS.index(record.kind), *record.words]
     return Program(
@@ -102,8 +120,8 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
         cuttable=len(server) == edges[1] - edges[0] > 0
         and [_torch_shape(end) for end in ends] == [model.smashed_shape, model.returned_shape],
         tokens=next((record.words[0] for record in records if record.kind in _OF_TOKENS), 0),
-        classes=form.shape[-1],
-        positions=form.shape[0] if form.kind == "sequence" else 1,
+        classes=0 if numbers else form.shape[-1],
+        outputs=prod(model.target_shape),
     )
 
 
@@ -172,6 +190,10 @@ def _plain_form(shape: tuple[int, ...], first: nn.Module | None) -> Form:
         raise UnknownLayerError(f"samples of shape {list(shape)}")
     line = len(shape) == 2
     return Form(kind="image", shape=(shape[0], 1, shape[1]) if line else shape, line=line)
+
+
+def _loss_number(loss: LossName) -> int:
+    return LOSSES.index("squared" if loss == "auto" else loss)
 
 
 def _torch_shape(form: Form) -> tuple[int, ...]:

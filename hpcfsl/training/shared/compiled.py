@@ -17,7 +17,7 @@ from hpcfsl.training.native.binding import NativeEngine
 from hpcfsl.training.native.executor import check_samples, why_not
 from hpcfsl.training.native.layers import Plan
 from hpcfsl.training.native.program import Program, compile_program
-from hpcfsl.training.settings import TrainingSettings
+from hpcfsl.training.settings import LossName, TrainingSettings
 from hpcfsl.training.shared.halves import own_layout
 from hpcfsl.training.shared.loop import LoopPass
 from hpcfsl.training.shared.step import Found, Received, Send, Step, Takers
@@ -27,7 +27,7 @@ Arrays = dict[str, NDArray[Any]]
 
 def why_not_compiled(model: SplitModel) -> str | None:
     """Return why the engine cannot train a shared server half of a model, or None where it can."""
-    return why_not(model) or (None if _compile(model, 1).cuttable else "its server half cannot be run alone")
+    return why_not(model) or (None if _compile(model, 1, "auto").cuttable else "its server half cannot be run alone")
 
 
 class CompiledPass:
@@ -43,7 +43,7 @@ class CompiledPass:
 
     def __init__(self, model: SplitModel, settings: TrainingSettings, most_samples: int) -> None:
         self.detail, self._model, self._layout = instruction_set(), model, model.layout
-        self._program = _compile(model, min(settings.batch_size, most_samples))
+        self._program = _compile(model, min(settings.batch_size, most_samples), settings.loss)
         self._own_params = own_layout(model.layout).size
         self._num_own = sum(not name.startswith("server.") for name in model.layout.names)
         self._engines = [NativeEngine(self._program.words)]
@@ -54,7 +54,10 @@ class CompiledPass:
         takers, model = step.takers, self._model
         check_samples(self._program, step.inputs, step.targets)
         arrays = self._own_arrays(weights[: self._num_own], step) | self._server_arrays(weights[self._num_own :])
-        arrays |= {"smashed": _room(takers, model.smashed_shape), "targets": step.targets.contiguous().numpy()}
+        arrays |= {
+            "smashed": _room(takers, model.smashed_shape),
+            self._program.targets: step.targets.contiguous().numpy(),
+        }
         if step.senders:
             arrays["lies"] = self._lie(step, arrays)
         arrays |= {"gradients": _rows(takers, self._layout.size), "losses": np.zeros(len(takers))}
@@ -73,7 +76,7 @@ class CompiledPass:
         takers = received.takers
         arrays = self._server_arrays(weights) | {
             "smashed": received.smashed.contiguous().numpy(),
-            "answers" if self._model.has_tail else "targets": received.answers.contiguous().numpy(),
+            "answers" if self._model.has_tail else self._program.targets: received.answers.contiguous().numpy(),
             "gradients": _rows(takers, self._layout.size),
             "losses": np.zeros(len(takers)),
         }
@@ -87,7 +90,7 @@ class CompiledPass:
     def _lie(self, step: Step, arrays: Arrays) -> NDArray[np.int64]:
         """Put what liars send into `smashed`; return who they are, int64 [active]."""
         lies, width = np.zeros(len(step.takers), np.int64), step.takers.width
-        own = {name: arrays[name] for name in ("own", "server", "smashed", *_inputs(self._program))}
+        own = {name: arrays[name] for name in ("own", "server", "smashed", self._program.inputs)}
         self._step(step.takers, own, smash_alone=1)
         for place, send in step.senders.items():
             samples = slice(place * width, place * width + int(step.takers.sizes[place]))
@@ -99,8 +102,7 @@ class CompiledPass:
     def _own_arrays(self, weights: Sequence[Tensor], step: Step) -> Arrays:
         """Return what the clients' parts start from, [clients, own params], and the samples."""
         own = torch.cat([weight.detach().reshape(len(step.takers), -1) for weight in weights], dim=1)
-        (kind,) = _inputs(self._program)
-        return {"own": own.numpy(), kind: step.inputs.contiguous().numpy()}
+        return {"own": own.numpy(), self._program.inputs: step.inputs.contiguous().numpy()}
 
     def _server_arrays(self, weights: Sequence[Tensor]) -> Arrays:
         """Return the server half, which all clients have in common, [server params]."""
@@ -117,7 +119,8 @@ class CompiledPass:
         threads = min(torch.get_num_threads(), count)
         while len(self._engines) < threads:
             self._engines.append(NativeEngine(self._program.words))
-        arrays |= {name: np.ascontiguousarray(getattr(takers, name)) for name in ("sizes", "numbers", "clients")}
+        who = {"sizes": takers.sizes, "places": takers.numbers, "clients": takers.clients}
+        arrays |= {name: np.ascontiguousarray(array) for name, array in who.items()}
         numbers = {"width": takers.width, "own_params": self._own_params, "seed": takers.seed, "round": takers.round}
 
         def run(thread: int) -> None:
@@ -129,7 +132,7 @@ class CompiledPass:
 
 
 _FLAGS = {"smash_alone": 0, "server_alone": 0}
-_BY_SAMPLE = ("inputs", "tokens", "targets", "smashed", "answers")
+_BY_SAMPLE = ("inputs", "tokens", "classes", "numbers", "smashed", "answers")
 
 
 def _part(name: str, array: NDArray[Any], first: int, last: int, takers: Takers) -> NDArray[Any]:
@@ -148,13 +151,9 @@ def _on_threads(run: Callable[[int], None], threads: int) -> None:
         list(pool.map(run, range(threads)))
 
 
-def _compile(model: SplitModel, batch: int) -> Program:
+def _compile(model: SplitModel, batch: int, loss: LossName) -> Program:
     """Return the program of a model whose layers all keep their weights."""
-    return compile_program(model, Plan(batch=batch, seen=batch, rate=0.0, server_rate=0.0))
-
-
-def _inputs(program: Program) -> tuple[str]:
-    return ("tokens",) if program.tokens else ("inputs",)
+    return compile_program(model, Plan(batch=batch, seen=batch, rate=0.0, server_rate=0.0, loss=loss))
 
 
 def _room(takers: Takers, shape: tuple[int, ...]) -> NDArray[np.float32]:
