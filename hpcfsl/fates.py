@@ -107,12 +107,14 @@ def _work(
     if not world.config.clock.is_on:
         return steps, wire, np.full(len(clients), np.nan)
     at_client, at_server = world.cuts.sample_operations(clients)
+    screened = (world.config.protocol.undoes == "screen") & (faults != Fault.DROPPED_BEFORE)
     work = Work(
         clients=clients,
-        client_flops=(passed * at_client).astype(np.float64),
+        client_flops=(passed * at_client + screened * samples * world.undo_operations.screened).astype(np.float64),
         server_flops=(passed * at_server).astype(np.float64),
         steps=steps,
         wire=wire,
+        early_messages=screened.astype(np.int64),
     )
     seconds = world.config.clock.client_seconds(work, seed=seed, round=round)
     seconds = np.where(faults == Fault.DROPPED_BEFORE, 0.0, seconds)

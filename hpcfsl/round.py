@@ -260,14 +260,24 @@ def _client_news(
 
 
 def _virtual_seconds(world: World, groups: tuple[SummedGroup, ...], masses: GroupMasses) -> float:
-    """Collective. Return the round's virtual time: the slowest client waited for, then the exchange across groups."""
+    """Collective. Return the round's virtual time: the slowest group, then the exchange across groups.
+
+    A group takes as long as its slowest client that is waited for, and then its replay; with pooled thresholds nobody
+    knows whom to replay before all groups are scored.
+    """
     clock = world.config.clock
     if not clock.is_on:
         return float("nan")
-    mine = max((seconds_waited(group.scored.fates, clock.deadline) for group in groups), default=0.0)
+    operations = world.undo_operations.replayed
+    mine = [
+        (seconds_waited(group.scored.fates, clock.deadline), clock.server_seconds(float(group.replayed * operations)))
+        for group in groups
+    ]
+    waited, undone = zip(*(pair for part in world.communicator.gather_all(mine) for pair in part), strict=True)
+    pooled = world.config.threshold.scope == "pooled"
+    slowest = max(waited) + max(undone) if pooled else max(map(sum, zip(waited, undone, strict=True)))
     size = world.across_bytes()
-    across = clock.across_seconds(up_bytes=size if masses.groups else 0, down_bytes=size)
-    return max(world.communicator.gather_all(mine)) + across
+    return slowest + clock.across_seconds(up_bytes=size if masses.groups else 0, down_bytes=size)
 
 
 def _first_rounds(group: SummedGroup, round: int) -> NDArray[np.float64]:

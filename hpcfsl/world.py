@@ -23,7 +23,7 @@ from hpcfsl.data.feed import Feed
 from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
 from hpcfsl.errors import ConfigError, UserError, one_line
-from hpcfsl.models.operations import HalfOperations, count_halves
+from hpcfsl.models.operations import HalfOperations, UndoOperations, count_halves, count_undo
 from hpcfsl.models.part import Part
 from hpcfsl.models.split import SplitModel
 from hpcfsl.parallel.communicator import Communicator, agree
@@ -84,6 +84,12 @@ class World:
         """The parameters of which no client uploads an update: personal ones, and a server half that many share."""
         names = self.model.layout.names if self.config.protocol.shares_server else ()
         return Part(self.model.layout, (*self.personal.names, *(name for name in names if name.startswith("server."))))
+
+    @cached_property
+    def undo_operations(self) -> UndoOperations:
+        """Operations of undoing for one sample; zeros where nothing is shared, or the clock is off."""
+        counts = self.config.clock.is_on and self.config.protocol.shares_server
+        return count_undo(self.model) if counts else UndoOperations()
 
     def wire_bytes(self, samples: NDArray[np.int64], clients: NDArray[np.int64] | None = None) -> WireBytes:
         """Return the bytes of one round for clients with `samples` training samples each, int64 [clients].

@@ -21,6 +21,7 @@ class Work:
         server_flops: Operations of the server half for each client, float64.
         steps: Local steps that are taken, int64.
         wire: Bytes that cross the wires.
+        early_messages: Messages up before the first local step, for screening, int64.
     """
 
     clients: NDArray[np.int64]
@@ -28,12 +29,13 @@ class Work:
     server_flops: NDArray[np.float64]
     steps: NDArray[np.int64]
     wire: WireBytes
+    early_messages: NDArray[np.int64] | int = 0
 
     @property
     def messages(self) -> NDArray[np.int64]:
-        """Messages up and down, int64: the model each way, and in each step smashed data and their gradients."""
+        """Messages up and down, int64: the model each way, the early ones, and in each step both ways at the cut."""
         wire = self.wire
-        ends = (wire.model_down > 0).astype(np.int64) + (wire.model_up > 0)
+        ends = (wire.model_down > 0).astype(np.int64) + (wire.model_up > 0) + self.early_messages
         return ends + self.steps * ((wire.smashed_up > 0).astype(np.int64) + (wire.gradients_down > 0))
 
 
@@ -79,6 +81,10 @@ class Clock(Settings):
             round: The round.
         """
         raise AssertionError("every clock measures clients")
+
+    def server_seconds(self, flops: float) -> float:
+        """Return how long operations of a group's server take that are no client's; no time unless a clock says so."""
+        return 0.0
 
     def across_seconds(self, *, up_bytes: int, down_bytes: int) -> float:
         """Return how long one update between a group's server and the root takes, there and back; 0 bytes: not sent."""

@@ -57,7 +57,7 @@ class Devices(Clock):
     deadline_seconds: float = Field(0.0, ge=0, le=1e12)
     """Uploads that arrive later, in virtual seconds from the start of the round, are thrown away; 0 waits for all."""
     server_gflops: float = Field(1000.0, ge=1e-6, le=1e9)
-    """Speed at which the server half of each client is computed, 1e9 operations a second."""
+    """Speed at which the server half of each client is computed, and a replay, 1e9 operations a second."""
     server_mbps: float = Field(1000.0, ge=1e-6, le=1e9)
     """Bandwidth of a server, 1e6 bits a second: to the root, and at most so much to each client."""
     server_latency_ms: float = Field(1.0, ge=0, le=1e6)
@@ -108,6 +108,10 @@ class Devices(Clock):
         served = work.server_flops / (1e9 * self.server_gflops)
         pace = self._pace(work.clients, seed, round)
         return np.asarray(pace * (compute + up + down + latency) + served)
+
+    def server_seconds(self, flops: float) -> float:
+        """Return operations over the server's speed."""
+        return flops / (1e9 * self.server_gflops)
 
     def across_seconds(self, *, up_bytes: int, down_bytes: int) -> float:
         """Return bytes over the server's bandwidth plus its latency for each way that is used."""

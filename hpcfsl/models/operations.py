@@ -8,8 +8,10 @@ The client half needs no gradient of its input; the server half makes the gradie
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from hpcfsl.models import chains
 from hpcfsl.models.checks import trial_inputs
 from hpcfsl.models.split import SplitModel, cut_at, cut_points
+
+T = TypeVar("T")
 
 # RuntimeError: no kernel on the device "meta"; TypeError: a module hands tensors to numpy, which needs their values.
 _UNCOUNTED = (RuntimeError, TypeError)
@@ -36,15 +40,50 @@ def count_halves(model: SplitModel) -> HalfOperations:
     Raises:
         ValueError: torch cannot count them; the text says why.
     """
+
+    def count(device: str) -> HalfOperations:
+        client, smashed = _count(model.client_half, model.trial[:1], device)
+        server, returned = _count(model.server_half, smashed, device)
+        tail, _ = _count(model.tail, returned, device)
+        return HalfOperations(client=client + tail, server=server)
+
+    return _on_some_device(count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UndoOperations:
+    """Operations of undoing what an attacker taught a shared server half, for one sample.
+
+    Attributes:
+        screened: Of the client half's forward pass, which screening takes once more.
+        replayed: Of the server half in a replay: forward and backward, without the gradient that would go down.
+    """
+
+    screened: int = 0
+    replayed: int = 0
+
+
+def count_undo(model: SplitModel) -> UndoOperations:
+    """Return what undoing costs; raises as `count_halves`."""
+
+    def count(device: str) -> UndoOperations:
+        screened, smashed = _count(model.client_half, model.trial[:1], device, backward=False)
+        replayed, _ = _count(model.server_half, smashed.detach(), device)
+        return UndoOperations(screened=screened, replayed=replayed)
+
+    return _on_some_device(count)
+
+
+def _on_some_device(count: Callable[[str], T]) -> T:
+    """Return what `count` returns for the first device that it works on.
+
+    Tensors without values cost nothing, and no fused kernel hides its products from the counter; a module that makes
+    tensors of its own on the processor needs the real thing.
+    """
     problems = []
-    # Tensors without values cost nothing, and no fused kernel hides its products from the counter; a module that makes
-    # tensors of its own on the processor needs the real thing.
     for device in ("meta", "cpu"):
         try:
-            client, smashed = _count(model.client_half, model.trial[:1], device)
-            server, returned = _count(model.server_half, smashed, device)
-            tail, _ = _count(model.tail, returned, device)
-            return HalfOperations(client=client + tail, server=server)
+            return count(device)
         except _UNCOUNTED as error:
             problems.append(str(error))
     raise ValueError(f"torch cannot count the model's operations ({problems[-1]})")
@@ -132,13 +171,13 @@ def _count_cut(name: str, client: nn.Module, server: nn.Module, inputs: Tensor) 
     )
 
 
-def _count(half: nn.Module, inputs: Tensor, device: str) -> tuple[int, Tensor]:
-    """Return the operations of one half, forward and backward, and its outputs, which want a gradient."""
+def _count(half: nn.Module, inputs: Tensor, device: str, *, backward: bool = True) -> tuple[int, Tensor]:
+    """Return the operations of one half, forward and perhaps backward, and its outputs, which want a gradient."""
     from torch.utils.flop_counter import FlopCounterMode
 
     half, inputs = copy.deepcopy(half).to(device), inputs.to(device)
     with FlopCounterMode(display=False) as counter:
         outputs = half(inputs)
-        if outputs.requires_grad:
+        if backward and outputs.requires_grad:
             torch.autograd.backward(outputs, torch.empty_like(outputs))
     return counter.get_total_flops(), outputs.detach().requires_grad_()
