@@ -63,14 +63,14 @@ def table(out: Path, rows: list[str]) -> int:
         cells = []
         for name in (name for name in names if (out / row / name).exists() or row == rows[0]):
             first, found = hpcfsl.open(out / rows[0] / name), hpcfsl.open(out / row / name)
-            cells.append(_cell(first, found, row, differences, f"{row}, {name}"))
+            cells.append(_cell(first, found, differences, f"{row}, {name}"))
         if cells:
             print(f"| {row} | " + " | ".join(cells) + " |")
     print("\n" + ("\n".join(differences) or "all equal"))
     return 1 if differences else 0
 
 
-def _cell(first: hpcfsl.Run, found: hpcfsl.Run, row: str, differences: list[str], where: str) -> str:
+def _cell(first: hpcfsl.Run, found: hpcfsl.Run, differences: list[str], where: str) -> str:
     """Return what the table says of one run."""
     code, wanted = digest(found), digest(first)
     if found.result_settings != first.result_settings:

@@ -58,10 +58,6 @@ class Layout:
             for name, start, size in zip(self.names, self.offsets, self.sizes, strict=True)
         }
 
-    def slice_of(self, name: str) -> slice:
-        """Return the slice of the vector that holds the parameter `name`; KeyError where there is none."""
-        return self.slices[name]
-
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return views [..., *shape] of `vector` [..., size] by name.
 

@@ -116,14 +116,8 @@ class MpiCommunicator:
         self._world.Abort(code)
 
 
-def launcher_size() -> int | None:
-    """Return how many ranks a launcher says that it started, the least that it can be; None where no launcher did."""
-    found = _launcher()
-    return None if found is None else found[1]
-
-
-def _launcher() -> tuple[str, int] | None:
-    """Return the variable by which a launcher shows, and how many ranks there are at least."""
+def find_launcher() -> tuple[str, int] | None:
+    """Return the variable by which a launcher shows, and how many ranks there are at least; None where none shows."""
     for name in (*LAUNCHER_SIZES, PMIX_RANK):
         text = os.environ.get(name, "")
         if text.isdigit():
@@ -137,7 +131,7 @@ def connect() -> Communicator:
     Raises:
         UserError: A launcher started N ranks but MPI sees one (it belongs to another MPI), or mpi4py does not load.
     """
-    found = _launcher()
+    found = find_launcher()
     # A step of one task, such as the shell that salloc opens, offers MPI no way to start.
     if found is None or found == (SRUN, 1):
         return SerialCommunicator()

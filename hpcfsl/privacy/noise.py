@@ -22,11 +22,6 @@ GPU_BLOCK_COUNTERS = 1 << 20
 _UNIT = 2.0**-24
 
 
-def add_normal(target: torch.Tensor, deviation: float, *, seed: int, purpose: Purpose, round: int, entity: int) -> None:
-    """Add keyed normal numbers to a contiguous float32 vector [params], in place; arguments as in `add_normal_rows`."""
-    add_normal_rows(target[None], deviation, seed=seed, purpose=purpose, round=round, entities=np.array([entity]))
-
-
 def add_normal_rows(
     target: torch.Tensor,
     deviation: float,

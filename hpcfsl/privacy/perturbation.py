@@ -174,13 +174,6 @@ def clip_in_place(updates: torch.Tensor, norms: NDArray[np.float64], bound: floa
     return lengths
 
 
-def clip_norms(updates: torch.Tensor, bound: float) -> torch.Tensor:
-    """Return a copy whose rows have Euclidean norm at most `bound`; rows with NaN or infinity stay as they are."""
-    clipped = updates.clone()
-    clip_in_place(clipped, row_norms(updates).cpu().numpy(), bound)
-    return clipped
-
-
 def row_norms(updates: torch.Tensor) -> torch.Tensor:
     """Return Euclidean norms in float64, [clients]: 1e30 squared overflows float32."""
     rows = columns.rows_of(updates)

@@ -18,7 +18,7 @@ from hpcfsl.native import columns
 from hpcfsl.native.library import instruction_set, use_instruction_set
 from hpcfsl.parallel.communicator import SerialCommunicator
 from hpcfsl.privacy import perturbations
-from hpcfsl.privacy.noise import add_normal
+from hpcfsl.privacy.noise import add_normal_rows
 from hpcfsl.privacy.perturbation import row_norms
 from hpcfsl.round import Outcome, run_round
 from hpcfsl.seeding import Purpose, key_of
@@ -99,10 +99,11 @@ def test_noise_has_the_words_of_the_generator(size: int) -> None:
     start, ones = np.full(4, 9.0), np.ones(4, np.float32)
     norms = columns.perturb_rows(rows, start, ones, 2.0, key=key, round=11, entities=entities)
     for row, entity in zip(rows, entities, strict=True):
-        wanted = torch.zeros(size)
+        wanted = torch.zeros(1, size)
         if entity >= 0:
-            add_normal(wanted, 2.0, seed=3, purpose=Purpose.PERTURBATION, round=11, entity=int(entity))
-        np.testing.assert_allclose(row, wanted, rtol=2e-5, atol=5e-6)
+            noise = {"seed": 3, "purpose": Purpose.PERTURBATION, "round": 11, "entities": np.array([entity])}
+            add_normal_rows(wanted, 2.0, **noise)
+        np.testing.assert_allclose(row, wanted[0], rtol=2e-5, atol=5e-6)
     np.testing.assert_allclose(norms, np.where(entities < 0, 9.0, columns.row_norms(rows)), rtol=1e-13)
 
 
