@@ -106,11 +106,6 @@ def describe(executor: Described) -> str:
     return f"{executor.name} ({executor.detail})" if executor.detail else executor.name
 
 
-def choose_executor(model: SplitModel, settings: TrainingSettings, device: torch.device) -> str:
-    """Return the name of the executor; see `choose`."""
-    return choose(model, settings, device).executor
-
-
 def choose(model: SplitModel, settings: TrainingSettings, device: torch.device) -> Candidate:
     """Return the executor and its chunk: what the settings name, or what fits the model and the device under `auto`.
 

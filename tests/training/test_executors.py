@@ -11,7 +11,7 @@ from torch import nn
 from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.training.evaluation import evaluate
-from hpcfsl.training.executors import choose_executor, describe, make_executor, train_group
+from hpcfsl.training.executors import choose, describe, make_executor, train_group
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.stacked import make_stacked
 from hpcfsl.training.updates import FirstUpdates, LocalData
@@ -191,9 +191,9 @@ def test_bfloat16_trains_to_about_the_same(executor: str) -> None:
 class TestChoice:
     def test_auto_follows_the_model_and_the_device(self) -> None:
         settings = TrainingSettings()
-        assert choose_executor(zoo_model("mlp"), settings, CPU) == "native"
-        assert choose_executor(zoo_model("block"), settings, CPU) == "stacked"
-        assert choose_executor(zoo_model("digits-cnn"), settings, torch.device("cuda")) == "stacked"
+        assert choose(zoo_model("mlp"), settings, CPU).executor == "native"
+        assert choose(zoo_model("block"), settings, CPU).executor == "stacked"
+        assert choose(zoo_model("digits-cnn"), settings, torch.device("cuda")).executor == "stacked"
 
     @pytest.mark.parametrize(
         ("name", "wanted"),
@@ -237,7 +237,7 @@ class TestChoice:
     )
     def test_what_the_device_cannot_do_is_refused(self, settings: dict[str, Any], key: str) -> None:
         with pytest.raises(ConfigError) as error:
-            choose_executor(zoo_model("mlp"), TrainingSettings(**settings), CPU)
+            choose(zoo_model("mlp"), TrainingSettings(**settings), CPU)
         assert error.value.key == key
 
     def test_graphs_of_what_cannot_be_stacked_are_refused(self) -> None:

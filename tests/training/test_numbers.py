@@ -15,7 +15,7 @@ from hpcfsl.errors import ConfigError, UserError
 from hpcfsl.models.split import SplitModel, split
 from hpcfsl.native.library import library
 from hpcfsl.parallel.communicator import SerialCommunicator
-from hpcfsl.training.executors import choose_executor, make_executor, train_group
+from hpcfsl.training.executors import choose, make_executor, train_group
 from hpcfsl.training.loss import mean_loss, sample_losses
 from hpcfsl.training.reference import train_client
 from hpcfsl.training.settings import LossName, TrainingSettings
@@ -125,4 +125,4 @@ def test_a_loss_that_does_not_fit_the_targets_is_refused(source: str, loss: str)
 
 @pytest.mark.skipif(library() is None, reason="the kernels were not built")
 def test_a_model_of_numbers_is_compiled() -> None:
-    assert choose_executor(model_of(1), TrainingSettings(), CPU) == "native"
+    assert choose(model_of(1), TrainingSettings(), CPU).executor == "native"
