@@ -11,6 +11,8 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import click
@@ -20,23 +22,12 @@ from hpcfsl.cli import main
 from hpcfsl.config import load_text
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = (
-    "method",
-    "configuration",
-    "running",
-    "extending",
-    "architecture",
-    "scaling",
-    "clusters",
-    "faults",
-    "data",
-    "protocols",
-)
+PAGES = {path.stem: path for path in (*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md")}
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def read(page: str) -> str:
-    return (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    return PAGES[page].read_text(encoding="utf-8")
 
 
 def blocks(page: str, mark: str) -> list[str]:
@@ -97,27 +88,39 @@ def test_configurations_load() -> None:
         load_text(text)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_command_lines_are_understood(page: str) -> None:
-    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
-    for line in lines:
-        words = shlex.split(line, comments=True)
-        command, *arguments = words[words.index("hpcfsl") + 1 :]
-        assert isinstance(main.commands[command], click.Command)
-        main.commands[command].make_context(command, arguments)
+def show(pattern: str, text: Callable[[str], str] = read) -> list[tuple[str, str]]:
+    """Return (page, what) of all that the pages show of a kind."""
+    return [(page, what) for page in PAGES for what in re.findall(pattern, text(page), re.MULTILINE)]
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_overrides_that_are_shown_can_be_used(page: str) -> None:
-    for override in re.findall(r"--set ((?!section\.)\w+\.\w+=[\w.\"-]+)", read(page)):
-        load_text("", (override,))
+def command_blocks(page: str) -> str:
+    return "\n".join(text for mark in ("sh", "") for text in blocks(page, mark))
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_settings_that_are_named_exist(page: str) -> None:
-    known = load_text("").tree()
-    named = re.findall(r"`(run|groups|bounds|threshold|trace|training|evaluation)\.(?!py`)([a-z_]+)`", read(page))
-    assert [f"{section}.{key}" for section, key in named if key not in known[section]] == []
+@pytest.mark.parametrize(("page", "line"), show(r"^(?:mpirun -n \w+ )?hpcfsl [a-z].*$", command_blocks))
+def test_command_lines_are_understood(page: str, line: str) -> None:
+    for one in line.partition("#")[0].split(";"):
+        words = shlex.split(one)
+        command, arguments = main, words[words.index("hpcfsl") + 1 :]
+        while isinstance(command, click.Group):
+            name, *arguments = arguments
+            command = command.commands[name]
+        command.make_context(name, arguments)
+
+
+@pytest.mark.parametrize(("page", "override"), show(r"--set ((?!section\.|model\.)\w+\.\w+=[\w.\"-]+)"))
+def test_overrides_that_are_shown_can_be_used(page: str, override: str) -> None:
+    key, _, value = override.partition("=")
+    section, _, name = key.partition(".")
+    assert str(load_text("", (override,)).tree()[section][name]).lower() == value.strip('"')
+
+
+@pytest.mark.parametrize(
+    ("page", "name"), show(r"`((?:run|groups|bounds|threshold|trace|training|evaluation)\.(?!py`)[a-z_]+)`")
+)
+def test_settings_that_are_named_exist(page: str, name: str) -> None:
+    section, key = name.split(".")
+    assert key in load_text("").tree()[section]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -125,14 +128,13 @@ def test_links_and_files_that_are_named_exist(page: str) -> None:
     text = read(page)
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     named = re.findall(r"`((?:hpcfsl|tests|jobs|docs|analysis)/[\w./-]*)`", text)
-    missing = [link for link in links if not (DOCS / link).exists()]
-    missing += [name for name in named if not (DOCS.parent / name).exists()]
+    missing = [link for link in links if not (PAGES[page].parent / link).exists()]
+    missing += [name for name in named if "NAME" not in name and not (DOCS.parent / name).exists()]
+    assert links or named
     assert missing == []
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_classes_that_are_named_can_be_imported(page: str) -> None:
-    from importlib import import_module
-
-    for module, name in re.findall(r"`(hpcfsl(?:\.[a-z_]+)+)\.([A-Z]\w+)`", read(page)):
-        assert hasattr(import_module(module), name), f"{module}.{name}"
+@pytest.mark.parametrize(("page", "place"), show(r"`(hpcfsl(?:\.[a-z_]+)+\.[A-Z]\w+)`"))
+def test_classes_that_are_named_can_be_imported(page: str, place: str) -> None:
+    module, _, name = place.rpartition(".")
+    assert hasattr(import_module(module), name)
