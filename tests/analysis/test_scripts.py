@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import hpcfsl
+from hpcfsl.native.columns import available
 
 ANALYSIS = Path(__file__).parents[2] / "analysis"
 NOTEBOOK = json.loads((ANALYSIS / "traces.ipynb").read_text("utf-8"))
@@ -107,6 +108,17 @@ def test_robustness_compares_only_equal_lengths(
     with pytest.raises(SystemExit, match="2"):
         load("robustness").main([*runs, str(tmp_path / "short-0")])
     assert "short-0: 1 rounds" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not available(), reason="the kernels were not built")
+def test_shared_halves(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load("shared_halves")
+    monkeypatch.setattr(script, "SHAPES", {name: script.SHAPES[name] for name in ("mlp", "gru-lm")})
+    script.main(["--clients", "2", "--samples", "3", "--batch", "2"])
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split("|")[1:3] for line in lines[2:]] == [
+        [f" {name} ", f" {order} "] for name in ("mlp", "gru-lm") for order in ("together", "in turn")
+    ]
 
 
 def test_median(capfd: pytest.CaptureFixture[str]) -> None:
