@@ -158,7 +158,7 @@ def test_the_cells_of_the_notebook_run(runs: list[str]) -> None:
 
 
 # What makes the tables and figures of a page of the documentation is a program; the others are to be read and changed.
-PROGRAMS = {"accuracy", "robustness_kinds"}
+PROGRAMS = {"accuracy", "robustness_kinds", "shared_halves"}
 
 
 @pytest.mark.parametrize("path", sorted(ANALYSIS.glob("*.py")), ids=lambda path: path.stem)
