@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from hpcfsl.errors import DataError
 
 _PIECE_NUMBERS = 1 << 19
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def count_classes(largest: int, target_shape: tuple[int, ...], vocabulary: int) -> int:
@@ -166,10 +167,12 @@ class Dataset:
         piece = max(1, _PIECE_NUMBERS // max(inputs[0].size, 1))  # at once would take a byte for each number
         for start in range(0, len(inputs), piece):
             rows = inputs[start : start + piece]
-            finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            # Of longer types, what float32 cannot hold: models take that, and the squares of more overflow.
+            finite = (np.abs(rows) <= _LARGEST if inputs.itemsize > 4 else np.isfinite(rows)).reshape(len(rows), -1)
             if not finite.all():
-                row = start + int(np.argmin(finite))
-                raise self._error(f"row {row} of {what} has a value that is not finite; remove it")
+                row = int(np.argmin(finite.all(axis=1)))
+                trouble = "is too large for float32" if np.isfinite(rows[row]).all() else "is not finite"
+                raise self._error(f"row {start + row} of {what} has a value that {trouble}; remove it")
 
     def _check_owners(self) -> None:
         if self.owners is None:

@@ -24,10 +24,18 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset, count_classes, numbers_to_predict
 from hpcfsl.data.sources.base import Source
-from hpcfsl.data.sources.files import MAX_CLASSES, file_error, find_file, number_owners, number_test_owners
+from hpcfsl.data.sources.files import (
+    MAX_CLASSES,
+    check_texts,
+    file_error,
+    find_file,
+    number_owners,
+    number_test_owners,
+)
 
 REQUIRED = ("x", "y")
 OPTIONAL = ("client", "x_test", "y_test", "client_test")
+_NUMBERS = "buif"
 
 
 class ArrayFile(Source):
@@ -59,16 +67,17 @@ class ArrayFile(Source):
             raise file_error(path, "arrays y and y_test must both hold classes, whole numbers, or both floating-point")
         largest = max(labels.max(initial=0) for labels in (targets, test_targets) if labels is not None)
         numbers = targets.dtype.kind == "f"
+        clients = _clients(path, arrays, "client")
         return Dataset(
             name=self.file,
             inputs=arrays["x"],
             targets=targets,
-            owners=number_owners(arrays["client"]) if _names_owners(path, arrays, "client") else None,
+            owners=None if clients is None else number_owners(clients),
             num_classes=0 if numbers else count_classes(int(largest), targets.shape[1:], self.vocabulary),
             test_inputs=arrays.get("x_test"),
             test_targets=test_targets,
             vocabulary=self.vocabulary,
-            test_owners=_test_owners(path, arrays),
+            test_owners=_test_owners(path, arrays, clients),
             stored="numbers" if numbers else "classes",
         )
 
@@ -85,16 +94,24 @@ def _targets(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[
     return labels.astype(np.int64)
 
 
-def _names_owners(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> bool:
-    """Return whether there is an array of clients of this name, checked."""
-    if name in arrays and arrays[name].ndim != 1:
-        raise file_error(path, f"array {name} has shape {arrays[name].shape}; give one client a sample")
-    return name in arrays
-
-
-def _test_owners(path: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | None:
-    if not _names_owners(path, arrays, "client_test"):
+def _clients(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any] | None:
+    """Return the names or numbers of the clients in an array, checked; None where there is no such array."""
+    if name not in arrays:
         return None
-    if "client" not in arrays:
+    array = arrays[name]
+    if array.ndim != 1:
+        raise file_error(path, f"array {name} has shape {array.shape}; give one client a sample")
+    check_texts(path, name, array)
+    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array
+
+
+def _test_owners(path: Path, arrays: dict[str, NDArray[Any]], clients: NDArray[Any] | None) -> NDArray[np.int64] | None:
+    test_clients = _clients(path, arrays, "client_test")
+    if test_clients is None:
+        return None
+    if clients is None:
         raise file_error(path, "has client_test and no client; give both, or neither")
-    return number_test_owners(arrays["client"], arrays["client_test"])
+    if (clients.dtype.kind in _NUMBERS) != (test_clients.dtype.kind in _NUMBERS):
+        kinds = f"client has type {clients.dtype} and client_test {test_clients.dtype}"
+        raise file_error(path, f"{kinds}; give texts in both, or numbers in both")
+    return number_test_owners(clients, test_clients)

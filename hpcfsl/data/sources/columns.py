@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcfsl.data.sources.csv_table import csv_names, csv_pieces
-from hpcfsl.data.sources.files import file_error
+from hpcfsl.data.sources.files import check_texts, file_error
 from hpcfsl.data.sources.npz_file import npz_names, read_npz
 from hpcfsl.data.sources.parquet import parquet_names, parquet_pieces
 from hpcfsl.data.sources.tables import Piece, check_complete
@@ -106,10 +106,11 @@ def _arrays(path: Path, numbers: list[str], texts: list[str]) -> Piece:
         if name in numbers and array.dtype.kind not in "buif":
             raise file_error(path, f"array {name} has type {array.dtype}; give numbers")
     found: dict[str, Any] = {name: arrays[name].astype(np.float64) for name in numbers}
-    return found | {name: _as_texts(arrays[name]) for name in texts}
+    return found | {name: _as_texts(path, name, arrays[name]) for name in texts}
 
 
-def _as_texts(array: NDArray[Any]) -> list[str]:
+def _as_texts(path: Path, name: str, array: NDArray[Any]) -> list[str]:
+    check_texts(path, name, array)
     if array.dtype.kind == "S":
         return [text.decode("utf-8", "replace") for text in array.tolist()]
     return [str(value) for value in array.tolist()]

@@ -50,10 +50,11 @@ def csv_pieces(path: Path, delimiter: str, wanted: list[str]) -> Iterator[Piece]
     """Yield rows in order, at most `PIECE_ROWS` at once: the texts of each column that is wanted."""
     lines = _lines(path, delimiter)
     names = next(lines)
-    missing = [name for name in wanted if name not in names]
+    known = {name: place for place, name in reversed(list(enumerate(names)))}
+    missing = [name for name in wanted if name not in known]
     if missing:
         raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
-    places = {name: names.index(name) for name in wanted}
+    places = {name: known[name] for name in wanted}
     row = 1
     while rows := list(islice(lines, PIECE_ROWS)):
         for place, cells in enumerate(rows):

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
+from hpcfsl.data.sources.files import MAX_CLASSES, expand
 from hpcfsl.data.sources.idx import read_idx
 from hpcfsl.errors import DataError
 
@@ -47,6 +48,10 @@ class FashionMnist(Source):
 
     def _read_part(self, part: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
         images, labels = self._read(f"{part}-images-idx3-ubyte", 3), self._read(f"{part}-labels-idx1-ubyte", 1)
+        if labels.dtype.kind not in "ui":
+            raise DataError(f"folder {self.folder}: {part} labels are {labels.dtype}, no whole numbers; replace them")
+        if labels.max() >= MAX_CLASSES:
+            raise DataError(f"folder {self.folder}: has class {labels.max()}; number the classes 0, 1, 2, ...")
         if len(images) != len(labels) or not images.size:
             raise DataError(
                 f"folder {self.folder}: {len(images)} {part} images and {len(labels)} labels; get the files again"
@@ -60,9 +65,9 @@ class FashionMnist(Source):
         return array
 
     def _find(self, name: str) -> Path:
-        folder = Path(self.folder).expanduser()
+        folder = expand("folder", self.folder)
         for path in (folder / f"{name}.gz", folder / name):
-            if path.exists():
+            if path.is_file():
                 return path
         raise DataError(
             f"data.folder = {self.folder!r}: has no {name} or {name}.gz; set it to a folder with the four IDX files "

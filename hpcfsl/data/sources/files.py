@@ -21,12 +21,16 @@ MAX_CLASSES = 1_000_000
 _MOST_COMPRESSION = 1032
 """Bytes that deflate can make of one: its longest match is 258 bytes, its shortest code for one 2 bits."""
 _SLACK_BYTES = 1 << 16
+_MOST_CHARACTERS = 600
+"""Of a message: libraries put whole headers of damaged files into theirs."""
+_MOST_CODE = 0x10FFFF
+_SURROGATES = 0xD800, 0xDFFF
 _POINT_ZERO = re.compile(r"(?<=\d)\.0*$")
 
 
 def find_file(key: str, value: str, fix: str) -> Path:
     """Return the path of the file that `data.<key>` names, `~` expanded; DataError where there is none."""
-    path = Path(value).expanduser()
+    path = expand(key, value)
     if not path.is_file():
         raise DataError(one_line(f"data.{key} = {value!r}: there is no such file; {fix}"))
     return path
@@ -34,14 +38,34 @@ def find_file(key: str, value: str, fix: str) -> Path:
 
 def find_folder(key: str, value: str, fix: str) -> Path:
     """Return the path of the folder that `data.<key>` names, `~` expanded; DataError where there is none."""
-    path = Path(value).expanduser()
+    path = expand(key, value)
     if not path.is_dir():
         raise DataError(one_line(f"data.{key} = {value!r}: there is no such folder; {fix}"))
     return path
 
 
+def expand(key: str, value: str) -> Path:
+    """Return the path that `data.<key>` holds, `~` expanded; DataError where the system has no such path."""
+    try:
+        path = Path(value).expanduser()
+        path.exists()  # asks the system, which refuses names that are too long and folders that may not be entered
+    except (OSError, RuntimeError) as error:  # RuntimeError: `~somebody` has no home here
+        reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise DataError(one_line(f"data.{key} = {shorten(value)}: {reason}; check the path")) from None
+    return path
+
+
+def check_is_file(path: Path) -> None:
+    """Raise a DataError for what is there and no file, such as a pipe, which has no end; call before opening."""
+    if path.exists() and not path.is_file():
+        raise file_error(path, "is no file; remove it")
+
+
 def file_error(path: Path, text: str) -> DataError:
-    """Return the error about a file: `file PATH: text`, one line."""
+    """Return the error about a file: `file PATH: text`, one line; a long text has dots in the middle."""
+    if len(text) > _MOST_CHARACTERS:
+        half = _MOST_CHARACTERS // 2
+        text = f"{text[:half]} ... {text[-half:]}"
     return DataError(one_line(f"file {path}: {text}"))
 
 
@@ -58,6 +82,24 @@ def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int) -> No
     check_fits(path, what, num_bytes)
     if num_bytes > _MOST_COMPRESSION * stored_bytes + _SLACK_BYTES:
         raise file_error(path, f"{what} claims {num_bytes} bytes, but only {stored_bytes} are stored; get it again")
+
+
+def check_texts(path: Path, name: str, array: NDArray[Any]) -> None:
+    """Raise a DataError where an array [n] that names things holds what is no text, no finite number and no date."""
+    kind = array.dtype.kind
+    if kind not in "buifMSU":
+        raise file_error(path, f"array {name} has type {array.dtype}; give texts or numbers")
+    bad = np.zeros(len(array), np.bool_)
+    if kind == "U" and array.size and array.dtype.itemsize:
+        # Any four bytes may stand in a file where a character belongs; Python breaks on some of them later.
+        codes = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="), copy=False).view(np.uint32)
+        wrong = (codes > _MOST_CODE) | ((codes >= _SURROGATES[0]) & (codes <= _SURROGATES[1]))
+        bad |= wrong.reshape(len(array), -1).any(axis=1)
+    elif kind in "fM":
+        bad |= ~np.isfinite(array)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise file_error(path, f"array {name}: row {row} is no text, or not finite; mend it or remove the row")
 
 
 def number_owners(names: Sequence[str] | NDArray[np.generic]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ from hpcfsl.data.sources.characters import ALPHABET, bring_to_length, encode
 from hpcfsl.data.sources.files import (
     MAX_CLASSES,
     check_fits,
+    check_is_file,
     file_error,
     find_folder,
     number_labels,
@@ -89,16 +90,21 @@ class LeafJson(Source):
             for user, entry in _users(path):
                 samples, classes = _take(path, user, entry)
                 if classes:
+                    self._check_text_fits(path, samples, len(part.classes) + len(classes))
                     part.samples.append(self._convert(path, user, samples))
                     part.classes += classes
                     part.users += [user] * len(classes)
                     part.names.append(user)
         return part
 
+    def _check_text_fits(self, path: Path, samples: list[Any], count: int) -> None:
+        """Raise a DataError where `count` samples of text are too many for this machine, joined out of parts."""
+        if _is_text(samples):
+            check_fits(path, f"{count} samples of data.positions = {self.positions}", 2 * count * self.positions)
+
     def _convert(self, path: Path, user: str, samples: list[Any]) -> NDArray[Any]:
         """Return the samples of one user, [n, ...]."""
-        first = samples[0][0] if isinstance(samples[0], list) and samples[0] else samples[0]
-        if isinstance(first, str):
+        if _is_text(samples):
             texts = [self._text(path, user, place, sample) for place, sample in enumerate(samples)]
             return np.stack([bring_to_length(encode(text), self.positions) for text in texts])
         return self._numbers(path, user, samples)
@@ -149,12 +155,19 @@ class _Part:
         return self.samples[0].dtype == np.uint8
 
 
+def _is_text(samples: list[Any]) -> bool:
+    first = samples[0][0] if isinstance(samples[0], list) and samples[0] else samples[0]
+    return isinstance(first, str)
+
+
 def _users(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield each user of a file and what the file has for it."""
     content = _parse(path)
     users, data = (content.get("users"), content.get("user_data")) if isinstance(content, dict) else (None, None)
     if not isinstance(users, list) or not isinstance(data, dict):
         raise file_error(path, "has no users and user_data, so it is no file of LEAF; remove it")
+    if len(set(map(str, users))) < len(users):
+        raise file_error(path, "names a user twice; get the file again")
     counts = content.get("num_samples", [])
     for place, user in enumerate(users):
         if not isinstance(user, str) or user not in data:
@@ -171,6 +184,7 @@ def _length(entry: Any) -> int | None:
 
 
 def _parse(path: Path) -> Any:
+    check_is_file(path)
     try:
         check_fits(path, "its content", _BYTES_OF_PARSED_JSON * path.stat().st_size)
         return json.loads(path.read_bytes())

@@ -17,6 +17,7 @@ from hpcfsl.data import arena
 from hpcfsl.data.sources.files import check_fits, file_error
 from hpcfsl.errors import DataError
 
+_ARCHIVE = b"PK"
 _PIECE_BYTES = 1 << 20
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -69,8 +70,12 @@ def _open(path: Path) -> Iterator[Any]:
     # RuntimeError for a member that is marked as encrypted or compressed in another way.
     try:
         # Opened here, because numpy leaves a file that is no archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            yield archive
+        with path.open("rb") as file:
+            if file.read(2) != _ARCHIVE:  # numpy would take it for a pickle, and say how to load that
+                raise file_error(path, "cannot be read as .npz (it is no archive); write it with numpy.savez")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                yield archive
     except DataError:
         raise
     except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError, MemoryError) as error:

@@ -83,11 +83,10 @@ def _convert(path: Path, name: str, column: Any, as_text: bool) -> Any:
 
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
-    if not is_number and not (types.is_string(kind) or types.is_large_string(kind)):
-        raise file_error(
-            path, f"column {name!r} is of type {kind}; give numbers or texts, or leave it out of data.features"
-        )
+    is_text = types.is_string(kind) or types.is_large_string(kind) or (as_text and types.is_temporal(kind))
+    if not is_number and not is_text:
+        raise file_error(path, f"column {name!r} is of type {kind}; give numbers or texts, or leave it out")
     values = column.to_pylist()
     if is_number and not as_text:
         return np.array([np.nan if value is None else float(value) for value in values])
-    return ["" if value is None else str(value) for value in values]
+    return ["" if value is None or value != value else str(value) for value in values]  # NaN is not itself

@@ -9,6 +9,8 @@ and prices: `data.horizon` forecasts, `data.label` classifies.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite, nan
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,9 +20,9 @@ from pydantic import Field
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import sources
 from hpcfsl.data.sources.columns import Columns
-from hpcfsl.data.sources.files import find_file, number_labels
+from hpcfsl.data.sources.files import file_error, find_file, number_labels
 from hpcfsl.data.sources.windows import Run, Windowed
-from hpcfsl.errors import ConfigError
+from hpcfsl.errors import ConfigError, shorten
 
 
 @sources.register
@@ -78,7 +80,7 @@ class Series(Windowed):
         texts = dict(zip(wanted, found, strict=True))
         dataset = self.cut(
             self.file,
-            list(self._runs(values, texts)),
+            list(self._runs(path, values, texts)),
             known=list(range(len(self.values))),
             ahead=[numbers.index(name) for name in ahead],
             horizon=self.horizon,
@@ -95,24 +97,39 @@ class Series(Windowed):
         if len(set(self.values)) < len(self.values):
             raise ConfigError("data.values", list(self.values), "names a column twice; name each once")
 
-    def _runs(self, values: NDArray[np.float64], texts: dict[str, list[str]]) -> Iterator[Run]:
+    def _runs(self, path: Path, values: NDArray[np.float64], texts: dict[str, list[str]]) -> Iterator[Run]:
         """Yield the series in sorted order of client and part."""
         nothing = [""] * len(values)
         clients, parts = texts.get("client", nothing), texts.get("part", nothing)
         series = np.unique(np.array(list(map("\0".join, zip(clients, parts, strict=True)))), return_inverse=True)[1]
-        order = np.lexsort((_ranks(texts.get("time", nothing)), series))
+        order = np.lexsort((_ranks(path, self.time, texts.get("time", nothing)), series))
         classes = number_labels(texts.get("label", []))
         labels = np.array([classes[label] for label in texts.get("label", [])], np.int64)
         for rows in np.split(order, np.flatnonzero(np.diff(series[order])) + 1):
             yield Run(owner=clients[rows[0]], values=values[rows], labels=labels[rows] if self.label else None)
 
 
-def _ranks(times: list[str]) -> NDArray[np.int64]:
+def _ranks(path: Path, column: str, times: list[str]) -> NDArray[np.int64]:
     """Return the place of each time in the order of all: that of numbers if all are numbers, else that of texts."""
+    numbers = np.array([_number(time) for time in times])
+    odd = np.isnan(numbers) != np.isnan(numbers[0])
+    if odd.any():  # in the order of texts 10 comes before 9
+        row = int(np.argmax(odd))
+        trouble = f"row {row + 1}, column {shorten(column)}: {shorten(times[row])} is"
+        trouble += (
+            " no number, and those before it are" if np.isnan(numbers[row]) else " a number, and those before not"
+        )
+        raise file_error(path, f"{trouble}; write all times alike")
+    return np.unique(np.array(times) if np.isnan(numbers[0]) else numbers, return_inverse=True)[1]
+
+
+def _number(text: str) -> float:
+    """Return a finite number, or NaN for any other text."""
     try:
-        return np.unique(np.array([float(time) for time in times]), return_inverse=True)[1]
+        number = float(text)
     except ValueError:
-        return np.unique(np.array(times), return_inverse=True)[1]
+        return nan
+    return number if isfinite(number) else nan
 
 
 def _without_owners(dataset: Dataset) -> Dataset:

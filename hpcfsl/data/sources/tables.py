@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ from hpcfsl.settings import suggest
 
 PIECE_ROWS = 4096
 _MAX_CATEGORIES = 1000
+_FILL_IN = "fill it in or remove the row"
 
 Piece = Mapping[str, Sequence[str] | NDArray[np.float64]]
 """Some rows: of each column texts, or numbers where the file stores numbers; what is missing is "" or NaN."""
@@ -111,6 +113,10 @@ class Table(Source):
         for key, name in (*wanted, *(("features", name) for name in self.features)):
             if name not in names:
                 raise ConfigError(f"data.{key}", name, suggest(name, names))
+        if (
+            leak := next((name for name in self.features if name in {self.label, *self.more_labels}), None)
+        ) is not None:
+            raise ConfigError("data.features", leak, "is to be told from the others; leave it out")
         if len(set(names)) < len(names):
             raise file_error(path, f"has two columns {shorten(max(names, key=names.count))}; rename one of them")
         features = list(self.features) or [name for name in names if name not in {taken for _, taken in wanted}]
@@ -188,15 +194,27 @@ class _Column:
 
     values: set[str] = field(default_factory=set)
     first_text: tuple[int, str] | None = None
+    first_infinite: tuple[int, str] | None = None
+    is_finite_once: bool = False
 
     def look_at(self, row: int, values: Sequence[str] | NDArray[np.float64]) -> None:
         if isinstance(values, np.ndarray):
             return
         if len(self.values) <= _MAX_CATEGORIES:
             self.values.update(values)
-        if self.first_text is None and _as_numbers(values) is None:
-            place = next(place for place, value in enumerate(values) if _as_numbers([value]) is None)
-            self.first_text = row + place, values[place]
+        if self.first_text is not None:
+            return
+        if _as_numbers(values) is not None:
+            self.is_finite_once = True
+            return
+        for place, value in enumerate(values):
+            number = _as_number(value)
+            if number is None:
+                self.first_text = row + place, value
+                return
+            self.is_finite_once |= isfinite(number)
+            if self.first_infinite is None and not isfinite(number):
+                self.first_infinite = row + place, value
 
 
 @dataclass(kw_only=True)
@@ -212,13 +230,21 @@ class _Survey:
 def _merge(name: str, found: list[tuple[Path, _Column]]) -> list[str]:
     """Return the categories of a column in all files, in sorted order; none where it is all numbers."""
     values = set().union(*(column.values for _, column in found))
+    is_text = any(column.first_text is not None for _, column in found)
+    # A column of numbers with a gap; one that has no number at all has words that only look like them.
+    if not is_text and any(column.is_finite_once for _, column in found):
+        for path, column in found:
+            if column.first_infinite is not None:
+                row, text = column.first_infinite
+                raise file_error(path, f"row {row}, column {shorten(name)}: {text} is not finite; {_FILL_IN}")
     for path, column in found:
         if column.first_text is not None and len(values) > _MAX_CATEGORIES:
             row, text = column.first_text
             trouble = f"row {row}, column {shorten(name)}: {shorten(text)} is no number"
             fix = f"mend it, or leave the column out of data.features: it has over {_MAX_CATEGORIES} values"
             raise file_error(path, f"{trouble}; {fix}")
-    return sorted(values) if any(column.first_text is not None for _, column in found) else []
+    is_all_numbers = not is_text and all(column.first_infinite is None for _, column in found)
+    return [] if is_all_numbers else sorted(values)
 
 
 def _number_clients(names: Set[str], test_names: Set[str] = frozenset()) -> dict[str, int]:
@@ -233,9 +259,15 @@ def check_complete(path: Path, name: str, row: int, values: Sequence[str] | NDAr
     bad = ~np.isfinite(values) if isinstance(values, np.ndarray) else np.array([not value.strip() for value in values])
     if bad.any():
         place = int(np.argmax(bad))
-        raise file_error(
-            path, f"row {row + place}, column {shorten(name)}: is empty or not finite; fill it in or remove the row"
-        )
+        raise file_error(path, f"row {row + place}, column {shorten(name)}: is empty or not finite; {_FILL_IN}")
+
+
+def _as_number(text: str) -> float | None:
+    """Return a number, perhaps `nan` or `inf`, or None where the text is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _as_numbers(values: Sequence[str]) -> NDArray[np.float64] | None:

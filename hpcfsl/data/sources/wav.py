@@ -15,6 +15,7 @@ length when it is loaded, and there too, if asked for, to a spectrum; `hpcfsl.da
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from hpcfsl.data.sound import bring_to_length, log_mel, mfcc, normalise_rows, re
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.files import (
     check_fits,
+    check_is_file,
     file_error,
     find_folder,
     number_labels,
@@ -43,6 +45,7 @@ _NO_HASH = "_nohash_"
 _TEST_LIST = "testing_list.txt"
 _MARGIN_SECONDS = 0.1  # what resampling needs to know beyond the end
 _FULL_SCALE = 32768.0
+_MOST_PHASES = 200_000  # of the filter that resamples; more take seconds and gigabytes a file
 
 
 @sources.register
@@ -154,7 +157,11 @@ class Wav(Source):
         return result
 
     def _convert(self, path: Path) -> NDArray[Any]:
+        check_is_file(path)
         sound, rate = read_wav(path, self.seconds + _MARGIN_SECONDS)
+        if max(rate, self.rate) > _MOST_PHASES * gcd(rate, self.rate):
+            trouble = f"its rate of {rate} Hz has too small a factor in common with data.rate = {self.rate}"
+            raise file_error(path, f"{trouble}, so that resampling would take all memory; convert it to that rate")
         if not len(sound):
             raise file_error(path, "has no sound; remove it")
         sound = bring_to_length(resample(sound, rate, self.rate), self._frames)

@@ -66,7 +66,7 @@ class Windowed(Source):
         """
         spans = [_starts(len(run.values), self.window + horizon, self.stride, self.test_share) for run in runs]
         counts = [sum(len(each[part]) for each in spans) for part in (0, 1)]
-        self._check(counts, 4 * (self.window * len(known) + horizon * len(ahead)))
+        self._check(counts, horizon, 4 * (self.window * len(known) + horizon * len(ahead)))
         train, test = (self._fill(runs, [each[part] for each in spans], known, ahead, horizon) for part in (0, 1))
         labels = [run.labels.max() for run in runs if run.labels is not None and len(run.labels)]
         last = (self.window - 1) * len(known)
@@ -83,10 +83,11 @@ class Windowed(Source):
             last_values=tuple(last + column for _ in range(horizon) for column in columns),
         )
 
-    def _check(self, counts: list[int], window_bytes: int) -> None:
+    def _check(self, counts: list[int], horizon: int, window_bytes: int) -> None:
         if not all(counts):
             fix = f"no series is long enough for windows in its {'test part' if counts[0] else 'training part'}"
-            raise ConfigError("data.window", self.window, f"{fix}; lower it, or change data.test_share")
+            lower = f"lower it or data.horizon = {horizon}" if horizon > self.window else "lower it"
+            raise ConfigError("data.window", self.window, f"{fix}; {lower}, or change data.test_share")
         size, memory = sum(counts) * window_bytes, memory_bytes()
         if size > memory:
             fix = f"all windows take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; raise it"
