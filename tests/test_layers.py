@@ -67,7 +67,7 @@ def test_traces_are_read_without_torch_and_mpi(finished: Path) -> None:
     assert python(code, finished) == "finished 1\n"
 
 
-@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["inspect"], ["digest"], ["table"], ["schema"]])
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["inspect"], ["digest"], ["table"]])
 def test_commands_that_train_nothing_load_no_torch_and_no_mpi(finished: Path, command: list[str]) -> None:
     folder = [str(finished)] if command[0] in ("inspect", "digest", "table") else []
     code = BLOCKED + (
@@ -76,8 +76,7 @@ def test_commands_that_train_nothing_load_no_torch_and_no_mpi(finished: Path, co
         "except SystemExit as end: assert not end.code, end.code\n"
         "assert not {'torch', 'mpi4py'} & set(sys.modules)"
     )
-    if command != ["schema"]:
-        assert python(code, *command, *folder)
+    assert python(code, *command, *folder)
 
 
 def test_only_mpirun_makes_a_run_load_mpi(tiny: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
