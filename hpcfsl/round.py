@@ -299,12 +299,13 @@ def _apply(world: World, state: State, update: torch.Tensor | None) -> tuple[Sta
     if update is None:
         return state, False
     config, update = world.config, update.to(state.weights.device)
+    training = config.training
     moved = apply_update(
         config.server_optimizer,
         state.weights,
         state.moments,
         update,
-        rate=config.training.server_learning_rate,
+        rate=training.server_learning_rate * training.server_learning_rate_decay**state.server_steps,
         steps=state.server_steps,
     )
     if moved is None:

@@ -51,6 +51,10 @@ class TrainingSettings(Settings):
     """Samples in a local step; the last batch of an epoch may be smaller."""
     server_learning_rate: float = Field(1.0, gt=0, le=100)
     """Factor on the target update when it is applied to the global model."""
+    server_learning_rate_decay: float = Field(1.0, gt=0, le=1)
+    """Factor on `server_learning_rate` after each round that moved the model; 1 keeps it. With few or unlike clients
+    in a round the last rounds then average out what the constant rate leaves as noise: 0.99 takes it to a tenth in 230
+    rounds."""
     executor: Literal["auto", "native", "stacked", "one-by-one"] = "auto"
     """`native` trains in compiled kernels on the CPU, `stacked` a chunk of clients as one batched computation,
     `one-by-one` loops over clients; `auto` takes `stacked` on a GPU, and on a CPU `native` where it knows all layers

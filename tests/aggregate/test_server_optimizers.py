@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,15 @@ def test_the_last_update_stays_the_target_update(name: str) -> None:
     if name != "average":
         assert as_bits(first[1].weights) != as_bits(second[1].weights) or name == "momentum"
         assert set(first[1].moments) == set(server_optimizers.parse(RULES[name]).first_moments())
+
+
+def test_the_server_rate_decays_with_each_step() -> None:
+    training = {"batch_size": 4, "server_learning_rate": 0.8, "server_learning_rate_decay": 0.5}
+    states = rounds(small_config(training=training), 3)
+    for step, (before, after) in enumerate(pairwise(states)):
+        wanted = before.weights.double() + 0.8 * 0.5**step * after.last_update.double()
+        assert as_bits(after.weights) == as_bits(wanted.float())
+        assert float(after.last_update.norm()) > 0
 
 
 @pytest.mark.parametrize("name", ["momentum", "yogi"])
