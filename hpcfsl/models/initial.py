@@ -7,17 +7,21 @@ from the run's stream, so that nothing else sees it and all ranks get the same b
 from __future__ import annotations
 
 import copy
+import threading
 
 import torch
 from torch import nn
 
 from hpcfsl.seeding import Purpose, random_key
 
+_GENERATOR = threading.Lock()
+"""Held by the thread that has seeded torch's generator, which is one for all threads."""
+
 
 def reset_weights(module: nn.Module, seed: int) -> None:
     """Set all parameters of `module`, which is on the processor, in place; torch's random state stays untouched."""
     # fork_rng and manual_seed would reach for every GPU by default; the weights are drawn on the processor only.
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with _GENERATOR, torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(random_key(seed, Purpose.MODEL_INIT))
         # Inner layers before outer ones, because an outer reset may adjust what the inner one has set.
         for layer in reversed(list(module.modules())):
