@@ -34,13 +34,14 @@ class TrainingSettings(Settings):
     """L2 coefficient: this times the weights is added to the gradient."""
     proximal: float = Field(0.0, ge=0, le=1000)
     """FedProx's coefficient `mu` (Li et al., MLSys 2020): this times the way from the round's start is added to the
-    gradient."""
+    gradient; of a server half that goes from client to client, the way from the start of the client's turn."""
     drift: Literal["none", "scaffold"] = "none"
     """What is added to local gradients against clients drifting apart: `scaffold` adds c - c_i of Karimireddy et al.
     (ICML 2020, option II), averages of the steps that all clients and this client took before. For plain `sgd`, and
     protocols with a copy of the server half for each client."""
     clip_norm: float = Field(0.0, ge=0, le=1e9)
-    """Largest norm of a local step's gradient over all parameters, proximal term included; 0 for no clipping."""
+    """Largest norm of a local step's gradient over all parameters, proximal term included; 0 for no clipping. Where a
+    group shares its server half, each side is clipped by itself."""
     loss: LossName = "auto"
     """What is minimised: for classes `cross-entropy`; for numbers `squared`, `absolute` or `huber` (squared up to an
     error of 1, absolute beyond), of the numbers as `data.standardise` makes them. `auto` is `cross-entropy` for classes
@@ -64,7 +65,8 @@ class TrainingSettings(Settings):
     """Clients trained together by the `stacked` executor."""
     table: str = ""
     """Path of a table of `hpcfsl calibrate`, from which `auto` takes executor and chunk where it knows the model; empty
-    for the table that the package ships. A run must find it as it was when it is continued."""
+    for the table that the package ships. A run must find it as it was when it is continued. No part in protocols in
+    which a group shares its server half."""
     precision: Literal["float32", "tf32", "bf16"] = "float32"
     """Arithmetic of matrix products and convolutions: `tf32` rounds their inputs to 10 bits (CUDA only), `bf16`
     computes them in bfloat16 (torch autocast). Weights, updates and sums stay in float32."""

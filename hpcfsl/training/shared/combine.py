@@ -1,7 +1,8 @@
 """The server's gradient of a step: a weighted mean over clients, summed one client after the other.
 
 So it has the same bits however the clients were divided into chunks. A client whose gradient is not finite has no part
-in it: what one client sends must not end the training of all others.
+in it. One that is finite and huge has: only `training.clip_norm` bounds what it does to the others until it is undone
+(docs/method.md).
 """
 
 from __future__ import annotations

@@ -95,7 +95,9 @@ class StackedPass:
             return smashed
         rooms = list(smashed.split(step.takers.width))
         for place, send in step.senders.items():
-            rooms[place] = replaced(rooms[place], send(rooms[place].detach()))
+            room, size = rooms[place], int(step.takers.sizes[place])
+            sent = replaced(room[:size], send(room[:size].detach()))
+            rooms[place] = torch.cat([sent, room[size:]])  # what pads the room is nothing that a client has seen
         return torch.cat(rooms)
 
     def _pass_on(self, smashed: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from hpcfsl.errors import ConfigError
 from hpcfsl.models.split import SplitModel
 from hpcfsl.seeding import Purpose, random_words
 from hpcfsl.training.executors import UNKNOWN, check_device, is_heavy
+from hpcfsl.training.optimisers import server_rate
 from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.combine import Mean
 from hpcfsl.training.shared.compiled import CompiledPass, why_not_compiled
@@ -227,7 +228,7 @@ class _Work:
 
     def add_evidence(self, rows: NDArray[np.int64], gradients: Tensor, parts: NDArray[np.float64]) -> None:
         """Add clients' parts in one step of the server half, over their data shares."""
-        rate = self._settings.server_half_learning_rate or self._settings.learning_rate
+        rate = server_rate(self._settings)
         for row, gradient, factor in zip(rows, gradients, -rate * parts / self._shares[rows], strict=True):
             self.evidence[row].add_(gradient, alpha=float(factor))
 
