@@ -135,7 +135,7 @@ def _share_feed(
     """Collective. Return the data divided into clients, and what to warn of (root)."""
 
     def make() -> Feed:
-        return _in_memory(lambda: _make_feed(config, settled()))
+        return _in_memory(lambda: make_feed(config, settled(), standardise=config.data.standardise))
 
     def settled() -> Dataset:
         return settle_targets(config, dataset or config.data.load(config.run.seed), own_module=own_module)
@@ -150,7 +150,12 @@ def _share_feed(
     return feed, (f"{len(problems)} of {communicator.size} ranks hold a copy of the data of their own: {problems[0]}",)
 
 
-def _make_feed(config: Config, dataset: Dataset) -> Feed:
+def make_feed(config: Config, dataset: Dataset, *, standardise: bool) -> Feed:
+    """Return the data, divided into the clients that train and those that are held out.
+
+    Raises:
+        UserError: They cannot be divided as the configuration says.
+    """
     tested, seed = config.evaluation, config.run.seed
     population, held_out = divide_off(
         config.partition.divide(dataset, seed),
@@ -159,7 +164,7 @@ def _make_feed(config: Config, dataset: Dataset) -> Feed:
         owners=tested.held_out_owners,
         seed=seed,
     )
-    return Feed(dataset=dataset, population=population, standardise=config.data.standardise, held_out=held_out)
+    return Feed(dataset=dataset, population=population, standardise=standardise, held_out=held_out)
 
 
 def _in_memory(make: Callable[[], T]) -> T:

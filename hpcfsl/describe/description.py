@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from hpcfsl.config import Config
 from hpcfsl.data.dataset import Dataset
-from hpcfsl.data.feed import Feed
-from hpcfsl.data.held_out import divide_off
 from hpcfsl.data.population import Population
 from hpcfsl.describe.kinds import Kinds, means
 from hpcfsl.targets import load_data, note_on_targets
+from hpcfsl.world import make_feed
 
 _MOST_CLIENTS = 10_000
 _MOST_COUNTS = 20_000_000
@@ -89,15 +88,9 @@ def describe(config: Config) -> Description:
     Raises:
         UserError: The data cannot be loaded, or not be divided as the configuration says.
     """
-    dataset, tested, seed = load_data(config), config.evaluation, config.run.seed
-    training, apart = divide_off(
-        config.partition.divide(dataset, seed),
-        dataset,
-        number=tested.held_out_clients,
-        owners=tested.held_out_owners,
-        seed=seed,
-    )
-    feed = Feed(dataset=dataset, population=training, standardise=False, held_out=apart)
+    dataset = load_data(config)
+    feed = make_feed(config, dataset, standardise=False)
+    training, apart = feed.population, feed.held_out
     kinds = Kinds(dataset, training.train_pool())
     most = min(_MOST_CLIENTS, max(1, _MOST_COUNTS // len(kinds.names)))
     parts = [_look_at(dataset, population, kinds, most) for population in (training, apart) if population is not None]
