@@ -13,9 +13,8 @@ source jobs/lib.sh
 
 folder=runs/accuracy
 # The longest first.
-names=(fashion-iid-shared fashion-dirichlet-shared fashion-iid fashion-dirichlet docstrings-shared docstrings
-    fashion-iid-single fashion-dirichlet-single docstrings-single spoken-digits spoken-digits-new smartwatch-forecast
-    smartwatch vader-documents vader-domains digits vowels vowels-new diabetes)
+names=(fashion-dirichlet-single fashion-dirichlet fashion-iid-single fashion-iid docstrings vader-documents spoken-digits
+    spoken-digits-new digits smartwatch vader-domains vowels vowels-new smartwatch-forecast diabetes)
 [ $# -eq 0 ] || names=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
 mkdir -p "$folder"
@@ -83,7 +82,7 @@ one() {
     mapfile -t options < <(overrides "$name")
     hpcfsl sweep "jobs/accuracy/$name.sweep.toml" --out "$folder/$name" --local --no-check "${options[@]}" \
         >"$folder/$name.log" 2>&1 || say "$name: some runs did not finish, see $folder/$name.log"
-    [[ -f $folder/$name.json || $name =~ -(shared|single)$ ]] || bounds "$name"
+    [[ -f $folder/$name.json || $name =~ -single$ ]] || bounds "$name"
 }
 
 for name in "${names[@]}"; do
