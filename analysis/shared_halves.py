@@ -24,6 +24,7 @@ from hpcfsl.training.settings import TrainingSettings
 from hpcfsl.training.shared.compiled import CompiledPass
 from hpcfsl.training.shared.loop import LoopPass
 from hpcfsl.training.shared.stacked import StackedPass
+from hpcfsl.training.shared.step import Pass
 from hpcfsl.training.shared.trainer import SharedTrainer
 from hpcfsl.training.updates import LocalData
 
@@ -64,7 +65,7 @@ def trainers(
 ) -> dict[str, Callable[..., object]]:
     """Return the ways of training a group by their names."""
     compiled = CompiledPass(model, settings, samples)
-    passes = [compiled, LoopPass(model, settings, CPU), *([] if in_turn else [StackedPass(model, settings, CPU)])]
+    passes: list[Pass] = [compiled, LoopPass(model, settings, CPU), *([] if in_turn else [StackedPass(model, settings, CPU)])]
     shared = {each.name: SharedTrainer(model, settings, CPU, each, in_turn=in_turn).train for each in passes}
     return {**shared, "copies": NativeExecutor(model, settings, samples).train}
 
