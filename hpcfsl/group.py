@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from hpcfsl.defense.scoring.score import Scores, score_group
+from hpcfsl.defense.screening import Screened
 from hpcfsl.defense.threshold import Exclusion, exclude
 from hpcfsl.defense.weighting import Survivors, TargetWeights, choose_rows, scale
 from hpcfsl.defense.weighting.scaling import Scaling
@@ -55,6 +56,7 @@ class ScoredGroup:
         first_rounds: Round in which each client of `fates` was first seen, NaN where this is the first, float64.
         fingerprints: Hashes and sketches of the uploads, for the trace.
         session: What the server half went through that the clients share; None where they do not.
+        screened: How their smashed data were judged before that; None where they were not.
     """
 
     group: int
@@ -70,6 +72,7 @@ class ScoredGroup:
     first_rounds: NDArray[np.float64]
     fingerprints: Fingerprints
     session: Session | None = None
+    screened: Screened | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +126,10 @@ def train_and_score(
     watch = watch or Stopwatch()
     fates = decide_fates(world, members, round)
     with watch.phase("train"):
-        first, session = train_clients(world, start, fates, round, keeping)
+        first, session, screened = train_clients(world, start, fates, round, keeping)
         sent = send_uploads(world, first, fates, round)
     with watch.phase("score"):
-        return replace(_score(world, clients, group, fates, first, sent), session=session)
+        return replace(_score(world, clients, group, fates, first, sent), session=session, screened=screened)
 
 
 def exclude_and_sum(

@@ -89,6 +89,7 @@ def arrived_columns(group: SummedGroup) -> Rows:
     return {
         "credit_score": scored.scores.credit,
         "components": scored.scores.components,
+        "screening_score": np.full(len(kept), np.nan) if scored.screened is None else scored.screened.scores,
         "influence": group.influence,
         "share": _spread(kept, scaling.share if scaling else None),
         "raw_scaling": _spread(kept, scaling.raw_coefficient if scaling else None),
@@ -125,6 +126,7 @@ def group_rows(world: World, group: SummedGroup, outcome: Outcome) -> Rows:
         "status": np.int8(group.status),
         "raw_threshold": group.exclusion.raw_threshold,
         "threshold": group.exclusion.threshold,
+        "screening_threshold": math.nan if scored.screened is None else scored.screened.threshold,
         "mass": group.target.mass if group.target else 0.0,
         "coefficient": outcome.factors[outcome.masses.groups.index(scored.group)] if used else 0.0,
         "norm": norm,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hpcfsl.defense.screening import FirstPass, screen
+from hpcfsl.defense.screening import FirstPass, Screened, screen
 from hpcfsl.fates import Fates
 from hpcfsl.faults.corruption import corrupt_in_place
 from hpcfsl.keeping import Keeping
@@ -43,27 +43,27 @@ class Uploads:
 
 def train_clients(
     world: World, start: torch.Tensor, fates: Fates, round: int, keeping: Keeping | None = None
-) -> tuple[FirstUpdates, Session | None]:
+) -> tuple[FirstUpdates, Session | None, Screened | None]:
     """Train the clients whose upload will arrive; nobody sees what the others would have made.
 
     What stays with the clients is kept, and is no part of the updates: zeros stand in its places. Where the clients
-    share their server half, its session comes too.
+    share their server half, its session comes too, and how they were screened.
     """
-    arrived = fates.arrived
+    arrived, judged = fates.arrived, list[Screened]()
     if not arrived.any():
-        return no_updates(world.model.layout.size), None
+        return no_updates(world.model.layout.size), None, None
     data = _local_data(world, fates.clients[arrived], fates.attackers[arrived], round)
     if keeping is not None:
         start, data = keeping.prepare(start, data)
     executor, seed, session = world.executor, world.config.run.seed, None
     if isinstance(executor, SharedTrainer):
-        conditions = _conditions(world, fates.attackers[arrived], round)
+        conditions = _conditions(world, fates.attackers[arrived], round, judged)
         first, session = executor.train(start, data, seed=seed, round=round, conditions=conditions)
     else:
         first = train_group(executor, start, data, chunk=executor.chunk_clients, seed=seed, round=round)
     if keeping is not None:
         keeping.take_back(first, start)
-    return first, session
+    return first, session, judged[0] if judged else None
 
 
 def send_uploads(world: World, first: FirstUpdates, fates: Fates, round: int) -> Uploads:
@@ -107,8 +107,8 @@ def _send(world: World, first: FirstUpdates, fates: Fates, round: int) -> Upload
     return Uploads(updates=updates, true_norms=true_norms, norms=norms, attackers=attackers)
 
 
-def _conditions(world: World, attackers: NDArray[np.bool_], round: int) -> Conditions:
-    """Return who lies about smashed data in a round, and who judges them."""
+def _conditions(world: World, attackers: NDArray[np.bool_], round: int, judged: list[Screened]) -> Conditions:
+    """Return who lies about smashed data in a round, and who judges them; what is judged is added to `judged`."""
     config, seed = world.config, world.config.run.seed
 
     def poison(client: int, step: int, smashed: torch.Tensor) -> torch.Tensor:
@@ -116,7 +116,8 @@ def _conditions(world: World, attackers: NDArray[np.bool_], round: int) -> Condi
         return config.threat.poison_smashed(smashed[None], seed=seed, round=round, clients=clients, step=step)[0]
 
     def judge(smashed: torch.Tensor, counts: NDArray[np.int64], labels: torch.Tensor | None) -> NDArray[np.bool_]:
-        return screen(config.screening, FirstPass(smashed=smashed, counts=counts, labels=labels)).used
+        judged.append(screen(config.screening, FirstPass(smashed=smashed, counts=counts, labels=labels)))
+        return judged[-1].used
 
     undo = config.protocol.undoes
     return Conditions(

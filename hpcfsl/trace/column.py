@@ -29,6 +29,8 @@ class Column:
         flags: Names of the values 0, 1, 2, ...; empty where the values are not codes.
         missing: The value that stands for "not known" or "not applicable"; None where there is always one.
         bits: True for a hash over float bits, which any rounding changes.
+        optional: True where most runs know no value at all. Such a run's digest leaves the column out, so that it is
+            what it was before there was the column. Then `missing` is NaN.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Column:
     flags: tuple[str, ...] = ()
     missing: float | int | None = None
     bits: bool = False
+    optional: bool = False
 
     @property
     def is_text(self) -> bool:

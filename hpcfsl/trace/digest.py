@@ -2,8 +2,8 @@
 
 Layer 3. Two runs with the same result settings that record the same updates have the same digest, on any number of
 ranks and with any restarts. It reads content by key, so the edges of segments, the files of ranks and the order of
-writing do not matter; how many rounds were asked for, times, hosts and events are left out. NaN and -0 are made
-canonical first.
+writing do not matter; how many rounds were asked for, times, hosts and events are left out, and so are optional columns
+without a value. NaN and -0 are made canonical first.
 """
 
 from __future__ import annotations
@@ -48,13 +48,16 @@ def canonical(array: NDArray[Any]) -> bytes:
 
 
 def _table(run: Run, table: str) -> dict[str, str]:
-    names = tuple(column.name for column in TABLES[table] if column.deterministic)
+    columns = [column for column in TABLES[table] if column.deterministic]
+    names = tuple(column.name for column in columns)
     hashes = {name: hashlib.sha256() for name in names}
+    unknown = {column.name for column in columns if column.optional}
     # Column by column over segments, so that the bytes hashed do not depend on where a segment ends.
     for part in run.segments(table, names) if names else ():
         for name in names:
             hashes[name].update(canonical(part[name]))
-    return {name: found.hexdigest() for name, found in hashes.items()}
+        unknown = {name for name in unknown if np.isnan(part[name]).all()}
+    return {name: found.hexdigest() for name, found in hashes.items() if name not in unknown}
 
 
 def _updates(run: Run) -> str:

@@ -13,7 +13,7 @@ from hpcfsl.trace.column import Column
 from hpcfsl.trace.format_page import render
 
 FORMAT = "hpcfsl-trace"
-FORMAT_VERSION = "2.1"
+FORMAT_VERSION = "2.2"
 NAN = float("nan")
 
 
@@ -44,6 +44,14 @@ _PARTICIPATION = (
     _column("components", "f8", "score components", "The parts of the credit score, one a name.", axis="component"),
     _column("raw_threshold", "f8", "raw threshold", "Threshold of the client's group as its rule gave it."),
     _column("threshold", "f8", "threshold", "Threshold in effect: excluded exactly where credit score > threshold."),
+    _column(
+        "screening_score",
+        "f8",
+        "screening score",
+        "Robust standard deviations of the client's smashed data above its group's median, before training: screened "
+        "exactly where it is above the screening threshold. +inf for data that are not finite; NaN without screening.",
+        optional=True,
+    ),
     _column("influence", "f8", "influence", "Factor of the credit score in the scaling coefficient."),
     _column("share", "f8", "share", "Influence times score over its sum in the group."),
     _column("raw_scaling", "f8", "raw scaling coefficient", "Share times the normalisation factor, before any bounds."),
@@ -132,6 +140,13 @@ _GROUP_ROUNDS = (
     _column("status", "i1", "status", "What became of the group's update.", flags=("used", "withheld", "empty")),
     _column("raw_threshold", "f8", "raw threshold", "Threshold as its rule gave it."),
     _column("threshold", "f8", "threshold", "Threshold in effect."),
+    _column(
+        "screening_threshold",
+        "f8",
+        "screening threshold",
+        "Screening score above which a client's smashed data are left out; NaN without screening.",
+        optional=True,
+    ),
     _column("mass", "f8", "mass", "Weight of the group before the rule across groups."),
     _column("coefficient", "f8", "coefficient", "Weight of the group's second model update in the global update."),
     _column("norm", "f8", "norm", "Euclidean norm of the second model update."),

@@ -59,7 +59,9 @@ class TestReplay:
     def test_a_round_takes_as_long_as_its_replays(
         self, protocol: str, operations: int, scope: str, tiny: Maker, tmp_path: Path
     ) -> None:
-        run = run_of(tiny, tmp_path, protocol={"name": protocol}, threat=FLIP, threshold={"scope": scope})
+        run = run_of(
+            tiny, tmp_path, protocol={"name": protocol, "undo": "replay"}, threat=FLIP, threshold={"scope": scope}
+        )
         replayed = run.column("group_rounds", "num_replayed")
         assert (replayed > 0).any()
         for round, found in enumerate(run.column("rounds", "virtual_seconds")):
@@ -101,7 +103,7 @@ class TestScreening:
     def test_a_client_computes_and_sends_once_more(self, protocol: str, tiny: Maker, tmp_path: Path) -> None:
         # Averaging screens nobody out, so that both runs differ by the pass alone.
         preset = {"run": {"preset": "averaging", "rounds": 1}}
-        plain = run_of(tiny, tmp_path / "plain", **preset, protocol={"name": protocol})
+        plain = run_of(tiny, tmp_path / "plain", **preset, protocol={"name": protocol, "undo": "none"})
         screened = run_of(
             tiny,
             tmp_path / "screened",

@@ -130,7 +130,7 @@ def test_other_major_version_is_no_reason_to_fall_back(
     write_checkpoint(RunFolder(run), maker_state, TEXTS, [])
     monkeypatch.undo()
     with pytest.raises(
-        RunFolderError, match=rf"round_000003.h5: format version {version}, this program knows 2.1; read"
+        RunFolderError, match=rf"round_000003.h5: format version {version}, this program knows 2.2; read"
     ):
         latest_checkpoint(RunFolder(run))
     with pytest.raises(RunFolderError, match=rf"format version {version}"):

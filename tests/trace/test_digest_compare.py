@@ -154,6 +154,25 @@ def test_compare_finds_the_place(maker, run: Memory, round: int, row: int, data:
         assert np.array_equal(value, expected, equal_nan=name in ("credit_score", "sketch", "components"))
 
 
+def test_an_optional_column_without_a_value_leaves_the_digest_as_it_was(
+    run: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optional = {(table, column.name) for table, column in COLUMNS if column.optional}
+    assert optional == {("participation", "screening_score"), ("group_rounds", "screening_threshold")}
+    without = run.copy()
+    for table, name in optional:
+        for part in without.parts[table]:
+            part[name][:] = np.nan
+    found = digest(without)
+    assert found != digest(run)
+    last = without.copy()
+    last.parts["participation"][-1]["screening_score"][-1] = 0.0
+    assert digest(last) != found
+    for table in ("participation", "group_rounds"):
+        monkeypatch.setitem(TABLES, table, tuple(column for column in TABLES[table] if not column.optional))
+    assert digest(run) == digest(without) == digest(last) == found
+
+
 def test_text_is_one_line_that_names_all() -> None:
     found = Difference(round=3, where="participation, client 7", column="credit_score", a=0.5, b=None)
     assert found.text == "round 3, participation, client 7, credit_score: 0.5 != None"
