@@ -139,6 +139,15 @@ def test_a_message_is_short_whatever_a_header_holds(tmp_path: Path) -> None:
     refused(r" \.\.\. .*write it with numpy\.savez", "npz", file=str(tmp_path / "a.npz"))
 
 
+@pytest.mark.parametrize("shape", ["(13, 2)", "(4000000000, 2)", "(10000000000000, 2)"])
+def test_a_header_that_claims_more_than_is_stored(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + X.tobytes()[:-96]
+        archive.writestr("x.npy", content)
+    refused(r"array x claims \d+ bytes, but only 0 are stored", "npz", file=str(tmp_path / "a.npz"))
+
+
 def images(folder: Path, labels: bytes) -> str:
     for part in ("train", "t10k"):
         (folder / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">HBBIII", 0, 8, 3, 4, 2, 2) + bytes(16))

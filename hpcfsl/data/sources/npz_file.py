@@ -6,6 +6,7 @@ import contextlib
 import zipfile
 import zlib
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,10 +15,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from hpcfsl.data import arena
-from hpcfsl.data.sources.files import check_fits, file_error
+from hpcfsl.data.sources.files import check_fits, check_stored, file_error
 from hpcfsl.errors import DataError
 
 _ARCHIVE = b"PK"
+_BY_NUMPY = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED  # other ways to compress pack more densely
 _PIECE_BYTES = 1 << 20
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -37,7 +39,10 @@ def read_npz(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
     with _open(path) as archive:
         found = [name for name in names if name in archive.files]
         for name in found:
-            check_fits(path, f"array {name}", archive.zip.getinfo(f"{name}.npy").file_size)
+            member = archive.zip.getinfo(f"{name}.npy")
+            check_fits(path, f"array {name}", member.file_size)
+            if member.compress_type in _BY_NUMPY:
+                check_stored(path, f"array {name}", member.file_size, member.compress_size)
         return {name: _read(archive, name) for name in found}
 
 
@@ -47,6 +52,9 @@ def _read(archive: Any, name: str) -> NDArray[Any]:
         shape, by_columns, kind = header(stream) if header else ((), False, np.dtype(object))
         if kind.hasobject or kind.itemsize == 0:
             return np.asarray(archive[name])  # refuses objects, and knows headers that are rare
+        claimed, stored = prod(shape) * kind.itemsize, archive.zip.getinfo(f"{name}.npy").file_size - stream.tell()
+        if claimed > stored:
+            raise ValueError(f"array {name} claims {claimed} bytes, but only {stored} are stored")
         array = arena.empty(shape[::-1] if by_columns else shape, kind)
         _fill(stream, array)
     return array.T if by_columns else array
