@@ -3,8 +3,8 @@
     python analysis/robustness_kinds.py runs/robustness_kinds --into docs/results.md
 
 The first table has the last test metric under plain averaging and under the method, the second what the method's scores
-saw, the third what screening does in the place of a replay. Without --into they are printed. A combination of which no
-run is finished is a dash. Takes some seconds.
+saw, the third what a replay and screening do on the same pictures. Without --into they are printed. A combination of
+which no run is finished is a dash. Takes some seconds.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ KINDS = (
     ("text", "docstrings, perplexity", "perplexity", 1.0, 1),
     ("forecast", "smartwatch, MAE in 1/1000", "mae", 1000.0, 0),
 )
-SCREENED = "image-screened"
-"""The sweep that screens smashed data; its counterpart is the first kind under the method."""
+UNDOING = "image-undo"
+"""The sweep of the first kind, under the method, with each way to undo what attackers taught a shared server half."""
+UNDO = ("replay", "screen")
 ATTACKS = {
     "none": "no attack",
     "label-flip": "label flip",
@@ -58,7 +59,7 @@ class Found:
 
 
 Results = dict[tuple[str, str, str, str], list[Found]]
-"""Runs by kind, attack, protocol and preset, one a seed."""
+"""Runs by kind, attack, protocol and preset (in the sweep `UNDOING` by the way of undoing instead), one a seed."""
 
 
 def last(run: hpcfsl.Run, metric: str) -> float:
@@ -85,11 +86,12 @@ def measure(run: hpcfsl.Run, metric: str) -> Found:
 def read(folder: Path) -> Results:
     """Return what the finished runs of the sweeps in a folder gave."""
     results: Results = {}
-    for kind, metric in [*((kind, metric) for kind, _, metric, _, _ in KINDS), (SCREENED, KINDS[0][2])]:
+    for kind, metric in [*((kind, metric) for kind, _, metric, _, _ in KINDS), (UNDOING, KINDS[0][2])]:
         rows = read_rows(folder / kind) if (folder / kind / "sweep.json").exists() else []
         for row in rows:
             if row.status == "finished":
-                key = (kind, row.case, row.settings["protocol.name"], row.settings.get("run.preset", "hardened"))
+                way = row.settings["protocol.undo" if kind == UNDOING else "run.preset"]
+                key = (kind, row.case, row.settings["protocol.name"], way)
                 run = hpcfsl.open(folder / kind / "runs" / row.name)
                 results.setdefault(key, []).append(measure(run, metric))
     return results
@@ -127,15 +129,15 @@ def detection_table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def screening_table(results: Results) -> str:
+def undoing_table(results: Results) -> str:
     """Return the table of replay and screening where server halves are shared, Markdown."""
-    kind, title, _, scale, digits = KINDS[0]
-    lines = _heading([f"`{protocol}`, `{undo}`" for protocol in PROTOCOLS[1:] for undo in ("replay", "screen")])
+    _, title, _, scale, digits = KINDS[0]
+    lines = _heading([f"`{protocol}`, `{undo}`" for protocol in PROTOCOLS[1:] for undo in UNDO])
     for attack, name in ATTACKS.items():
         cells = []
         for protocol in PROTOCOLS[1:]:
-            for which in (kind, SCREENED):
-                runs = results.get((which, attack, protocol, "hardened"), [])
+            for undo in UNDO:
+                runs = results.get((UNDOING, attack, protocol, undo), [])
                 shares = [spread([getattr(run, each) for run in runs], 1.0, 2) for each in ("caught", "wrong")]
                 parts = [spread([run.metric for run in runs], scale, digits), *shares[attack == "none" :]]
                 cells.append("; ".join(parts) if runs else "-")
@@ -171,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     results = read(given.folder)
     seen = "AUC of the method's scores; share of attackers' updates excluded; share of honest updates excluded:"
-    screened = "Screening in the place of a replay: accuracy; share of attackers' updates excluded; of honest ones:"
-    tables = (metrics_table(results), seen + "\n", detection_table(results), screened + "\n", screening_table(results))
+    undone = "A replay, or screening in its place: accuracy; share of attackers' updates excluded; of honest ones:"
+    tables = (metrics_table(results), seen + "\n", detection_table(results), undone + "\n", undoing_table(results))
     text = "\n".join(tables)
     if given.into:
         page = given.into.read_text(encoding="utf-8")

@@ -222,10 +222,13 @@ def resolve(tree: Mapping[str, Any]) -> Config:
             raise ConfigError(name, table, suggest(name, list(SECTIONS)))
         _check_numbers(table, name)
     run = parse(RunSettings, tree.get("run", {}), "run")
-    preset = PRESETS[run.preset]
-    sections: dict[str, Any] = {
-        name: _parse_section(name, tree.get(name, {}), preset.get(name, {})) for name in SECTIONS if name != "run"
-    }
+    defaults = PRESETS[run.preset]
+    sections: dict[str, Any] = {}
+    for name in SECTIONS:
+        if name == "screening" and sections["protocol"].undoes == "screen":  # which needs a rule
+            defaults = {name: {"rule": "distance"}, **defaults}
+        if name != "run":
+            sections[name] = _parse_section(name, tree.get(name, {}), defaults.get(name, {}))
     config = Config(run=run, **sections)
     check_combinations(config)
     return config

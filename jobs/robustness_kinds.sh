@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Pictures, speech, text and forecasts, attacked and defended: the method and plain averaging in splitfed-v1, parallel and
 # u-shaped, without attack, under label flips, sign flips of five times the norm and noise on smashed data; pictures also
-# with screening. Puts the tables into docs/results.md.
-# Usage: bash jobs/robustness_kinds.sh [KIND...]    (image image-screened speech text forecast; all)
+# with either way of undoing. Puts the tables into docs/results.md.
+# Usage: bash jobs/robustness_kinds.sh [KIND...]    (image image-undo speech text forecast; all)
 #
 # Runs that are already there are not repeated; delete runs/robustness_kinds to start again. More seeds: `seeds` in
 # jobs/robustness_kinds/KIND.sweep.toml.
@@ -13,7 +13,7 @@ source jobs/lib.sh
 
 folder=runs/robustness_kinds
 # The longest first.
-kinds=(text image forecast image-screened speech)
+kinds=(text image forecast image-undo speech)
 [ $# -eq 0 ] || kinds=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
 mkdir -p "$folder"

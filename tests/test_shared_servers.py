@@ -52,7 +52,7 @@ def test_with_one_client_a_group_a_shared_server_half_is_a_copy(protocol: str, t
 def test_an_excluded_client_has_taught_the_server_half_nothing(protocol: str, preset: str, tiny: Maker) -> None:
     # NaN in what one client uploads excludes it; its session was ordinary, and is not in the group's update.
     nan = {"rule": "random", "nan": 0.3, "coordinates": "one"}
-    world = world_of(tiny, run={"preset": preset}, protocol={"name": protocol}, faults=nan)
+    world = world_of(tiny, run={"preset": preset}, protocol={"name": protocol, "undo": "replay"}, faults=nan)
     undone = 0
     for scored, summed in first_groups(world):
         kept = summed.exclusion.kept
@@ -154,7 +154,7 @@ def test_a_lost_client_leaves_no_trace_in_the_shared_half(protocol: str, tiny: M
 
 @pytest.mark.parametrize("protocol", SHARED)
 def test_waiting_in_a_scratch_file_changes_no_bit(protocol: str, tiny: Maker, tmp_path: Path) -> None:
-    tree = {"protocol": {"name": protocol}, "threat": FLIP, "model": {"hidden": [8, 6]}}
+    tree = {"protocol": {"name": protocol, "undo": "replay"}, "threat": FLIP, "model": {"hidden": [8, 6]}}
     memory = hpcfsl.run(tiny(**tree), out=tmp_path / "memory")
     disk = hpcfsl.run(tiny(**tree, run={"hold_mib": 0.0}), out=tmp_path / "disk")
     assert digest(memory) == digest(disk)
@@ -195,7 +195,9 @@ def test_turns_take_as_long_as_all_before_them(tiny: Maker, tmp_path: Path) -> N
     ("sections", "key"),
     [
         ({"protocol": {"name": "parallel", "undo": "none"}}, "protocol.undo"),
-        ({"protocol": {"name": "parallel", "undo": "screen"}}, "screening.rule"),
+        ({"protocol": {"name": "parallel", "undo": "screen"}, "screening": {"rule": "none"}}, "screening.rule"),
+        ({"protocol": {"name": "u-shaped"}, "screening": {"rule": "none"}}, "screening.rule"),
+        ({"protocol": {"name": "u-shaped", "undo": "none"}}, "protocol.undo"),
         ({"protocol": {"name": "parallel"}, "training": {"drift": "scaffold"}}, "training.drift"),
         ({"protocol": {"name": "fedavg", "undo": "none"}}, "protocol.undo"),
         *(({"protocol": {"name": name}, "model": {"cut": "none"}}, "model.cut") for name in SHARED),
@@ -206,14 +208,25 @@ def test_settings_that_cannot_work_together(sections: dict[str, Any], key: str, 
         resolve(tiny(**sections))
 
 
-@pytest.mark.parametrize(("preset", "undo"), [("hardened", "replay"), ("literal", "replay"), ("averaging", "none")])
-def test_what_is_undone_by_default(preset: str, undo: str, tiny: Maker) -> None:
-    for name in SHARED:
-        config = resolve(tiny(run={"preset": preset}, protocol={"name": name}))
-        assert config.protocol.undoes == undo
-        assert resolve(config.tree()) == config
+@pytest.mark.parametrize("protocol", SHARED)
+@pytest.mark.parametrize("preset", ["hardened", "literal", "averaging"])
+def test_what_is_undone_by_default(preset: str, protocol: str, tiny: Maker) -> None:
+    # Without labels a replay repeats the gradients of the first training: the server screens there.
+    undo = "none" if preset == "averaging" else "screen" if protocol == "u-shaped" else "replay"
+    config = resolve(tiny(run={"preset": preset}, protocol={"name": protocol}))
+    assert config.protocol.undoes == undo
+    assert config.screening.rule == ("distance" if undo == "screen" else "none")
+    assert resolve(config.tree()) == config
     assert resolve(tiny(run={"preset": preset}, protocol={"name": "splitfed-v1"})).protocol.undoes == "none"
-    assert resolve(tiny(run={"preset": "literal"}, protocol={"name": "parallel", "undo": "none"}))
+    assert resolve(tiny(run={"preset": "literal"}, protocol={"name": protocol, "undo": "none"}))
+
+
+@pytest.mark.parametrize("protocol", SHARED)
+def test_whoever_screens_has_a_rule(protocol: str, tiny: Maker) -> None:
+    screened = {"name": protocol, "undo": "screen"}
+    assert resolve(tiny(protocol=screened)).screening.rule == "distance"
+    assert resolve(tiny(protocol=screened, screening={"k": 2.0})).screening.k == 2.0
+    assert resolve(tiny(protocol={"name": protocol, "undo": "replay"})).screening.rule == "none"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hpcfsl.cluster.sweep import read_sweep
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "jobs" / "robustness_kinds"
-SWEEPS = sorted(path for path in FOLDER.glob("*.sweep.toml") if not path.name.startswith("image-screened"))
+SWEEPS = sorted(path for path in FOLDER.glob("*.sweep.toml") if not path.name.startswith("image-undo"))
 
 
 def load() -> ModuleType:
@@ -64,19 +64,34 @@ def test_a_run_is_read_and_stands_in_its_cell(tiny: Callable[..., Any], tmp_path
     )
 
 
-def test_the_screened_runs_differ_from_the_methods_own_in_screening_alone() -> None:
+def test_the_two_ways_of_undoing_differ_in_nothing_else() -> None:
     script = load()
-    members = read_sweep(FOLDER / f"{script.SCREENED}.sweep.toml")
-    others = {(each.case, each.config.protocol.name): each.config for each in read_sweep(FOLDER / "image.sweep.toml")}
-    assert {(each.case, each.config.protocol.name) for each in members} == {
-        (attack, protocol) for attack in script.ATTACKS for protocol in script.PROTOCOLS[1:]
+    members = read_sweep(FOLDER / f"{script.UNDOING}.sweep.toml")
+    found = {(each.case, each.config.protocol.name, each.config.protocol.undoes): each.config for each in members}
+    assert set(found) == {(a, p, u) for a in script.ATTACKS for p in script.PROTOCOLS[1:] for u in script.UNDO}
+    others = {
+        (each.case, each.config.protocol.name, each.config.protocol.undoes): each.config
+        for each in read_sweep(FOLDER / "image.sweep.toml")
+        if each.config.run.preset == "hardened"
     }
-    for member in members:
-        tree, other = member.config.tree(), others[member.case, member.config.protocol.name].tree()
-        assert (tree["protocol"].pop("undo"), other["protocol"].pop("undo")) == ("screen", "replay")
-        assert tree.pop("screening")["rule"] == "distance"
-        assert other.pop("screening")["rule"] == "none"
-        assert tree == other
+    for (attack, protocol, undo), config in found.items():
+        assert config.screening.rule == ("distance" if undo == "screen" else "none")
+        other = found[attack, protocol, script.UNDO[1 - script.UNDO.index(undo)]]
+        trees = [config.tree(), other.tree()]
+        for tree in trees:
+            del tree["protocol"]["undo"], tree["screening"]
+        assert trees[0] == trees[1]
+        default = undo == ("screen" if protocol == "u-shaped" else "replay")
+        assert ((attack, protocol, undo) in others) == default
+        assert not default or others[attack, protocol, undo] == config
+
+
+def test_a_way_of_undoing_stands_in_its_cell() -> None:
+    script = load()
+    found = script.Found(metric=0.5, caught=0.25, wrong=0.125, auc=1.0)
+    lines = script.undoing_table({(script.UNDOING, "none", "u-shaped", "replay"): [found]}).splitlines()
+    row = next(line for line in lines if line.startswith("| digits, accuracy in % | no attack |"))
+    assert [cell.strip() for cell in row.strip("|").split("|")][2:] == ["-", "-", "50.0; 0.12", "-"]
 
 
 def test_a_run_that_diverged_is_no_number() -> None:

@@ -22,7 +22,7 @@ SECTIONS: dict[str, dict[str, Any]] = {
     "attacked": {"threat": {"attack": "label-flip", "clients": 3}},
     "cnn": {"model": {"name": "digits-cnn"}, "data": {"shape": [1, 8, 8]}},
     "together": {"protocol": {"name": "parallel"}},
-    "tail": {"protocol": {"name": "u-shaped", "personal": ["linear1"]}, "model": {"hidden": [8, 6]}},
+    "tail": {"protocol": {"name": "u-shaped", "undo": "replay", "personal": ["linear1"]}, "model": {"hidden": [8, 6]}},
     "screened": {"protocol": {"name": "parallel", "undo": "screen"}, "screening": {"rule": "distance"}},
     "client halves stay": {"protocol": {"name": "splitfed-v3"}},
     "variates": {"training": {"drift": "scaffold"}},

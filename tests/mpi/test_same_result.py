@@ -87,7 +87,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     "u_shaped": {
         "run": {"hold_mib": 0.0},
         "model": {"hidden": [8, 6]},
-        "protocol": {"name": "u-shaped"},
+        "protocol": {"name": "u-shaped", "undo": "replay"},
         "training": {"batch_size": 8, "local_epochs": 2},
         "threat": FLIP,
     },

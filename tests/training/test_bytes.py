@@ -27,7 +27,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "splitfed-v2-screened": {"name": "splitfed-v2", "undo": "screen"},
     "splitfed-v3": {"name": "splitfed-v3"},
     "parallel": {"name": "parallel"},
-    "u-shaped": {"name": "u-shaped"},
+    "u-shaped": {"name": "u-shaped", "undo": "replay"},
     "u-shaped-screened": {"name": "u-shaped", "undo": "screen"},
 }
 MODELS = ("digits-cnn", "mlp-numbers", "lenet5-28", "speech-gru-last", "gru-lm", "sentence-classifier", "tcn")

@@ -15,15 +15,19 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.training.protocols.protocol import Protocol
 from hpcfsl.training.protocols.wire import FLOAT_BYTES, WireBytes, label_bytes
 
+Undo = Literal["replay", "screen", "none"]
+"""Ways to undo what an attacker taught a shared server half."""
+
 
 class SharedServer(Protocol):
     """A protocol with one server half a group."""
 
-    undo: Literal["replay", "screen", "none"] = "replay"
+    undo: Undo = "replay"
     """How what an attacker taught the shared server half is undone. `replay` trains the server half of the round's
     start again on the recorded smashed data of the clients that remain, with their scaled steps. `screen` lets
-    `[screening]` judge the clients' smashed data before the server's first step, and trains on those it lets through.
-    `none` keeps everything: only for `run.preset` "literal", and for "averaging", where it is the default."""
+    `[screening]` judge the clients' smashed data before the server's first step, by `rule` "distance" where no other is
+    chosen, and trains on those it lets through. `none` keeps everything: only for `run.preset` "literal", and for
+    "averaging", where it is the default."""
 
     @property
     def cuts(self) -> bool:

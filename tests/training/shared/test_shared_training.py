@@ -181,8 +181,9 @@ def test_a_client_that_is_not_finite_ends_nobody_elses_training(executor: str) -
         assert torch.isfinite(shared.replay(session, np.array([1.0, np.nan, 1.0])).displacement).all()
 
 
-def test_a_screened_client_has_no_part_in_the_server_half() -> None:
-    model, data = made(), group()
+@pytest.mark.parametrize(("in_turn", "tail"), [(False, None), (True, None), (False, "")])
+def test_a_screened_client_has_no_part_in_what_others_learn(in_turn: bool, tail: str | None) -> None:
+    model, data = made(tail), group()
     start = model.initial_weights(0)
     two = LocalData(
         clients=data.clients[[0, 2]],
@@ -194,19 +195,32 @@ def test_a_screened_client_has_no_part_in_the_server_half() -> None:
 
     def screen(smashed: torch.Tensor, counts: np.ndarray, labels: torch.Tensor | None) -> np.ndarray:
         seen.append(smashed)
-        assert labels is data.targets
+        assert labels is (data.targets if tail is None else None)
         assert counts.tolist() == [20, 7, 33]
         return np.array([True, False, True])
 
-    for in_turn in (False, True):
-        shared = trainer(model, in_turn)
-        first, session = shared.train(start, data, conditions=Conditions(screen=screen), **KEY)
-        others, without = shared.train(start, two, **KEY)
-        close(session.displacement, without.displacement)
-        assert session.used.tolist() == [True, False, True]
-        close(first.updates[[0, 2], : model.layout.client_size], others.updates[:, : model.layout.client_size])
-        assert float(first.updates[1].norm()) > 0
+    shared = trainer(model, in_turn)
+    first, session = shared.train(start, data, conditions=Conditions(screen=screen), **KEY)
+    others, without = shared.train(start, two, **KEY)
+    close(session.displacement, without.displacement)
+    assert session.used.tolist() == [True, False, True]
+    close(first.updates[[0, 2], : model.layout.client_size], others.updates[:, : model.layout.client_size])
+    assert float(first.updates[1].norm()) > 0
     close(seen[0], model.client_forward(model.layout.unflatten(start), data.inputs))
+
+
+@pytest.mark.parametrize("tail", [None, ""])
+def test_a_replay_undoes_steps_and_not_what_others_answered_to_them(tail: str | None) -> None:
+    # In the first step everybody meets the server half of the round's start; later one that all have moved.
+    model, data = made(tail), group()
+    other = replace(data, inputs=data.inputs.clone())
+    other.inputs[20:27] *= 5
+    for batch_size, alike in ((64, True), (8, False)):
+        shared = trainer(model, batch_size=batch_size, local_epochs=1, learning_rate=1.0)
+        sessions = [shared.train(model.initial_weights(0), each, **KEY)[1] for each in (data, other)]
+        one, two = (shared.replay(each, np.array([1.0, np.nan, 1.0])).displacement for each in sessions)
+        assert float((sessions[0].displacement - sessions[1].displacement).norm()) > 0.01
+        assert torch.equal(one, two) if alike else float((one - two).norm()) > 0.01
 
 
 def test_what_a_liar_sends_is_what_the_server_sees() -> None:
