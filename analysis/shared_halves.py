@@ -65,7 +65,9 @@ def trainers(
 ) -> dict[str, Callable[..., object]]:
     """Return the ways of training a group by their names."""
     compiled = CompiledPass(model, settings, samples)
-    passes: list[Pass] = [compiled, LoopPass(model, settings, CPU), *([] if in_turn else [StackedPass(model, settings, CPU)])]
+    passes: list[Pass] = [compiled, LoopPass(model, settings, CPU)]
+    if not in_turn:
+        passes.append(StackedPass(model, settings, CPU))
     shared = {each.name: SharedTrainer(model, settings, CPU, each, in_turn=in_turn).train for each in passes}
     return {**shared, "copies": NativeExecutor(model, settings, samples).train}
 
