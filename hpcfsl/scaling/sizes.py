@@ -145,6 +145,8 @@ class _Sizing:
             return np.zeros(shape, column.numpy)
         if column.numpy.kind == "u":
             return numbers.integers(0, 2**63, shape, dtype=np.uint64).astype(column.numpy)
+        if column.axis == "projection":  # of either sign and any size, which compresses least
+            return numbers.normal(0.0, 1.0, shape).astype(column.numpy)
         return np.abs(numbers.normal(1.0, 0.3, shape)).astype(column.numpy)
 
     def _known(self, table: str, rows: int, chosen: int) -> Rows:
