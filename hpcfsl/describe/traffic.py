@@ -96,7 +96,7 @@ def _traffic(
     try:
         if protocol != config.protocol.name:
             tree = {"name": protocols.get(protocol).model_fields["name"].default}
-            config = resolve({**_without(config, "protocol"), "protocol": tree})
+            config = resolve({**_without(config, "protocol", "screening"), "protocol": tree})
         split = make_model(config, samples, module)
         cuts = make_cuts(
             config, split, lambda cut: make_model(config, samples, module, cut=cut), lambda _: _NOT_COUNTED
@@ -108,8 +108,9 @@ def _traffic(
     return Traffic(model=model, protocol=protocol, cut=", ".join(each.cut for each in cuts.models), means=means)
 
 
-def _without(config: Config, section: str) -> dict[str, dict[str, object]]:
-    return {name: table for name, table in config.tree().items() if name != section}
+def _without(config: Config, *sections: str) -> dict[str, dict[str, object]]:
+    """Return all settings but those of some sections, which then follow from the others."""
+    return {name: table for name, table in config.tree().items() if name not in sections}
 
 
 def markdown(rows: list[Traffic]) -> str:

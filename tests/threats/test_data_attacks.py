@@ -161,5 +161,5 @@ def test_non_finite_smashed_data(value: str, number: float) -> None:
 
 @pytest.mark.parametrize("attack", SMASHED)
 def test_without_a_cut_there_are_no_smashed_data_to_poison(attack: str) -> None:
-    with pytest.raises(ConfigError, match=rf"threat\.attack = '{attack}': .*'fedavg' has none"):
+    with pytest.raises(ConfigError, match=rf"threat\.attack = '{attack}': .*'fedavg' sends no smashed data"):
         small_world(small_config(protocol={"name": "fedavg"}, threat={"attack": attack, "clients": 1}))
