@@ -40,7 +40,7 @@ def test_two_nodes(slow_run: SlowRun, undisturbed: str) -> None:
 def test_time_limit_requeue(slow_run: SlowRun, undisturbed: str) -> None:
     """Slurm warns, the run stops at one agreed round, the job goes back into the queue and finishes the run."""
     slow_run.slow_down(1.0)  # a minute is over before the run is
-    job = slow_run.submit("--time", "1:00")
+    job = slow_run.begin("--time", "1:00")
     slow_run.cluster.wait_for_restart(job)
     assert slow_run.status() == "resumable"
     stopped = len(slow_run.rounds())
