@@ -45,7 +45,6 @@ class Program:
     Attributes:
         words: What the engine reads, int64.
         layers: The kind of each layer, for messages and timings.
-        server: The server half's first layer, and the one after its last; both the number of layers where it has none.
         cuttable: Whether the server half can be run alone: it has layers, and torch's activations at both of its ends
             can be told.
         tokens: How many different tokens the input may have; 0 where it is not tokens.
@@ -55,7 +54,6 @@ class Program:
 
     words: NDArray[np.int64]
     layers: tuple[str, ...]
-    server: tuple[int, int]
     cuttable: bool
     tokens: int
     classes: int
@@ -116,7 +114,6 @@ def compile_program(model: SplitModel, plan: Plan, *, timed: bool = False) -> Pr
     return Program(
         words=np.array(words, np.int64),
         layers=tuple(record.kind for record in records),
-        server=edges,
         cuttable=len(server) == edges[1] - edges[0] > 0
         and [_torch_shape(end) for end in ends] == [model.smashed_shape, model.returned_shape],
         tokens=next((record.words[0] for record in records if record.kind in _OF_TOKENS), 0),

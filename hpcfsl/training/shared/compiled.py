@@ -47,6 +47,7 @@ class CompiledPass:
         self._own_params = own_layout(model.layout).size
         self._num_own = sum(not name.startswith("server.") for name in model.layout.names)
         self._engines = [NativeEngine(self._program.words)]
+        self._pool: ThreadPoolExecutor | None = None
         self._loop = LoopPass(model, settings, torch.device("cpu"))
 
     def run(self, weights: Sequence[Tensor], step: Step) -> Found:
@@ -128,7 +129,15 @@ class CompiledPass:
             some = {name: _part(name, array, first, last, takers) for name, array in arrays.items()}
             self._engines[thread].step(some, num_clients=last - first, **numbers, **_FLAGS | more)
 
-        _on_threads(run, threads)
+        self._on_threads(run, threads)
+
+    def _on_threads(self, run: Callable[[int], None], threads: int) -> None:
+        if threads == 1:
+            run(0)
+            return
+        if self._pool is None:  # kept: to start threads takes as long as a step of a small model
+            self._pool = ThreadPoolExecutor(threads)
+        list(self._pool.map(run, range(threads)))
 
 
 _FLAGS = {"smash_alone": 0, "server_alone": 0}
@@ -141,14 +150,6 @@ def _part(name: str, array: NDArray[Any], first: int, last: int, takers: Takers)
         return array
     scale = takers.width if name in _BY_SAMPLE else 1
     return array[first * scale : last * scale]
-
-
-def _on_threads(run: Callable[[int], None], threads: int) -> None:
-    if threads == 1:
-        run(0)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, range(threads)))
 
 
 def _compile(model: SplitModel, batch: int, loss: LossName) -> Program:
