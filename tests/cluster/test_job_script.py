@@ -62,6 +62,12 @@ class TestRequeue:
     def test_stopped_by_the_warning(self, fakes: Fakes, script: Path, run: Path) -> None:
         assert start(fakes, script, run, STOP) == (3, True)
 
+    def test_warned_while_the_ranks_were_starting(self, fakes: Fakes, script: Path, run: Path) -> None:
+        """A start removes an old `stop`, and with it one that came too early."""
+        begin = 'kill -USR2 $PPID; until [ -e "$RUN/stop" ]; do sleep 0.02; done; rm "$RUN/stop"; '
+        left = 'until [ -e "$RUN/stop" ]; do sleep 0.02; done; echo resumable >"$RUN/status"; exit 3'
+        assert start(fakes, script, run, begin + left) == (3, True)
+
     def test_finished_in_spite_of_the_warning(self, fakes: Fakes, script: Path, run: Path) -> None:
         assert start(fakes, script, run, 'kill -USR2 $PPID; sleep 0.1; echo finished >"$RUN/status"') == (0, False)
 

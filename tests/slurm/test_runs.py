@@ -40,7 +40,7 @@ def test_two_nodes(slow_run: SlowRun, undisturbed: str) -> None:
 def test_time_limit_requeue(slow_run: SlowRun, undisturbed: str) -> None:
     """Slurm warns, the run stops at one agreed round, the job goes back into the queue and finishes the run."""
     slow_run.slow_down(1.0)  # a minute is over before the run is
-    job = slow_run.begin("--time", "1:00")
+    job = slow_run.submit("--time", "1:00")
     slow_run.cluster.wait_for_restart(job)
     assert slow_run.status() == "resumable"
     stopped = len(slow_run.rounds())
@@ -50,6 +50,17 @@ def test_time_limit_requeue(slow_run: SlowRun, undisturbed: str) -> None:
     assert slow_run.cluster.job(job)["Restarts"] == "1"
     assert hpcfsl.open(slow_run.out).table("ranks")["first_round"].tolist() == [0, 0, stopped, stopped]
     assert slow_run.rounds() == list(range(ROUNDS))  # nothing was lost
+    assert slow_run.digest() == undisturbed
+
+
+def test_warned_while_the_ranks_are_starting(slow_run: SlowRun, undisturbed: str) -> None:
+    """The run is asked again once it can hear: a warning that came too early is not lost."""
+    job = slow_run.submit()
+    slow_run.cluster.wait_for(job, "RUNNING")
+    slow_run.cluster.call("scancel", "--batch", "--signal=USR2", job, cwd=slow_run.folder)
+    slow_run.cluster.wait_for_restart(job)
+    assert 0 < len(slow_run.rounds()) < ROUNDS
+    finish(slow_run, job)
     assert slow_run.digest() == undisturbed
 
 

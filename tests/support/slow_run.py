@@ -50,21 +50,6 @@ class SlowRun:
         assert job, said
         return job.group(1)
 
-    def begin(self, *options: str) -> str:
-        """Submit, once more where no rank has begun for long; return the job's id.
-
-        Open MPI's launcher was seen to hang before it had started anything. A test whose job has a minute could not
-        tell that from a run that does not stop.
-        """
-        job = self.submit(*options)
-        try:
-            wait_until("a rank that has begun", (self.out / "status").exists, 40)
-        except AssertionError:
-            self.cluster.call("scancel", job, cwd=self.folder)
-            self.cluster.wait_for(job, "CANCELLED")
-            job = self.submit(*options)
-        return job
-
     def sweep(self, *options: str) -> str:
         """Type `hpcfsl sweep` for `folder/sweep.toml`, two runs of two ranks at once; return what it says."""
         return self._type("sweep", self.folder / "sweep.toml", "--at-once", "2", "--ranks-per-node", "2", *options)
