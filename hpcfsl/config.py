@@ -77,6 +77,9 @@ class RunSettings(Settings):
     in turn, to other ranks each round."""
     share_data: bool = execution(True)
     """The ranks of a node hold the data once, together; if false, each rank loads a copy of its own."""
+    data_cache: str = execution("")
+    """Folder in which the data is kept as mapped files, best on a fast disk of the node: later starts do not read and
+    convert it again, and it may exceed the memory; empty to hold it in memory."""
     deadline_seconds: float = execution(1800.0, gt=0)
     """How long a rank may work on one step (such as the training of one group), or wait for ranks that give no sign of
     life; after that the job is ended and says which rank is to blame."""

@@ -16,6 +16,7 @@ Tables, series and texts have settings of their own for it, and other sources kn
 from __future__ import annotations
 
 from hpcfsl.config import Config
+from hpcfsl.data import cache
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.stored_targets import as_classes, as_numbers, look_like_classes
 from hpcfsl.errors import ConfigError, DataError, shorten
@@ -24,13 +25,19 @@ _TELL_CLASSES = ("image", "speech", "text")
 """Kinds of models that usually tell classes."""
 
 
-def load_data(config: Config) -> Dataset:
+def load_data(config: Config, *, keep: bool = True, own_module: bool = False) -> Dataset:
     """Return the data of a configuration, its targets as the run takes them.
+
+    Args:
+        config: All settings.
+        keep: Whether `run.data_cache` may be written to.
+        own_module: As for `settle_targets`.
 
     Raises:
         UserError: The data cannot be loaded, or their targets not be what the loss is for.
     """
-    return settle_targets(config, config.data.load(config.run.seed))
+    dataset = cache.load(config.data, config.run.seed, config.run.data_cache, keep=keep)
+    return settle_targets(config, dataset, own_module=own_module)
 
 
 def settle_targets(config: Config, dataset: Dataset, *, own_module: bool = False) -> Dataset:

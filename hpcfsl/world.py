@@ -29,7 +29,7 @@ from hpcfsl.models.split import SplitModel
 from hpcfsl.parallel.communicator import Communicator, agree
 from hpcfsl.parallel.device import find_device
 from hpcfsl.parallel.sharing import share_on_node
-from hpcfsl.targets import note_on_targets, settle_targets
+from hpcfsl.targets import load_data, note_on_targets, settle_targets
 from hpcfsl.training.executors import Executor, make_executor
 from hpcfsl.training.poisoned import PoisonedExecutor
 from hpcfsl.training.protocols import WireBytes
@@ -138,7 +138,9 @@ def _share_feed(
         return _in_memory(lambda: make_feed(config, settled(), standardise=config.data.standardise))
 
     def settled() -> Dataset:
-        return settle_targets(config, dataset or config.data.load(config.run.seed), own_module=own_module)
+        if dataset is None:
+            return load_data(config, own_module=own_module)
+        return settle_targets(config, dataset, own_module=own_module)
 
     # The caller's own arrays are in every rank's memory already.
     if dataset is not None or not config.run.share_data:

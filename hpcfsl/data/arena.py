@@ -1,8 +1,9 @@
-"""Large arrays where the other ranks of a node can map them, so that sharing them takes no second copy.
+"""Where large arrays of data lie: in this process, in memory that a node's ranks share, or in files on a disk.
 
-Layer 1. Sources make the arrays that they fill with `empty`. Usually that is `numpy.empty`; inside `shareable()`, where
-`hpcfsl.parallel.sharing` makes the data of a node, a large array lies in a file in memory that never has a name, and
-`find` says where.
+Layer 1. Sources make the arrays that they fill with `empty`. Usually that is `numpy.empty`. Inside `shareable()`, where
+`hpcfsl.parallel.sharing` makes the data of a node, a large array lies in a file in memory that never has a name; inside
+`in_files()`, where `hpcfsl.data.cache` keeps the data on a disk, in a file there, so that data may exceed the memory:
+the system writes its pages out and reads them again as they are needed. `find` says which file an array lies in.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import contextlib
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from hpcfsl.errors import DataError, one_line, shorten
+from hpcfsl.provenance import memory_bytes
 
 HEAD_BYTES = 64
 """Bytes in front of an array; the first of them are its token."""
@@ -25,10 +32,11 @@ TOKEN_BYTES = 16
 _SMALLEST = 1 << 20
 
 _shareable: ContextVar[bool] = ContextVar("shareable", default=False)
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
 class Region(mmap.mmap):
-    """A file in memory: a token, and after it room for one array. It is closed when no array uses it any more."""
+    """A mapped file: a token, and after it arrays. It is closed when no array uses it any more."""
 
     descriptor = -1
 
@@ -53,17 +61,62 @@ def shareable() -> Iterator[None]:
         _shareable.reset(before)
 
 
+@contextlib.contextmanager
+def in_files(folder: Path) -> Iterator[None]:
+    """Make `empty` put large arrays into files of `folder` that have no name and go when nobody uses them."""
+    before = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(before)
+
+
+def room(*, in_memory: bool = False) -> tuple[int, str]:
+    """Return the bytes that large arrays may take here, or what lies in memory anyway, and who has them."""
+    folder = None if in_memory else _folder.get()
+    if folder is None:
+        return memory_bytes(), "this machine has"
+    return shutil.disk_usage(folder).free, "run.data_cache has room for"
+
+
+def folder_error(folder: Path, trouble: str) -> DataError:
+    """Return the error about the folder in which arrays lie."""
+    return DataError(one_line(f"run.data_cache = {shorten(str(folder))}: {trouble}; choose another folder"))
+
+
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array of any content, C-contiguous; memory is taken when it is written to."""
-    kind = np.dtype(dtype)
+    """Return an array of any content, C-contiguous; memory is taken when it is written to.
+
+    Raises:
+        DataError: Arrays lie in files, and the disk has no room for this one.
+    """
+    kind, folder = np.dtype(dtype), _folder.get()
     num_bytes = prod(shape) * kind.itemsize
-    if not _shareable.get() or num_bytes < _SMALLEST or not hasattr(os, "memfd_create"):
+    if num_bytes < _SMALLEST:
+        return np.empty(shape, kind)
+    if folder is not None:
+        try:
+            region = _make(HEAD_BYTES + num_bytes, lambda: _file_in(folder), fill=True)
+        except OSError as error:
+            raise folder_error(folder, f"no room for {num_bytes / 1e9:.4g} GB ({error.strerror})") from None
+        return _array(region, shape, kind)
+    if not _shareable.get() or not hasattr(os, "memfd_create"):
         return np.empty(shape, kind)
     try:
-        region = _make(num_bytes)
+        region = _make(HEAD_BYTES + num_bytes, lambda: os.memfd_create("hpcfsl-data"), fill=False)
     except OSError:
         return np.empty(shape, kind)
-    return np.frombuffer(region, kind, count=prod(shape), offset=HEAD_BYTES).reshape(shape)
+    return _array(region, shape, kind)
+
+
+def open_region(path: Path) -> Region:
+    """Return a file that begins with a token, mapped to be read.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is empty.
+    """
+    return _map(os.open(path, os.O_RDONLY | os.O_CLOEXEC), 0, mmap.ACCESS_READ)
 
 
 def find(buffer: memoryview) -> tuple[Region, int] | None:
@@ -76,17 +129,42 @@ def find(buffer: memoryview) -> tuple[Region, int] | None:
     return owner, _address(buffer) - _address(memoryview(owner))
 
 
-def _make(num_bytes: int) -> Region:
-    descriptor = os.memfd_create("hpcfsl-data")
+def _array(region: Region, shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
+    return np.frombuffer(region, kind, count=prod(shape), offset=HEAD_BYTES).reshape(shape)
+
+
+def _make(num_bytes: int, create: Callable[[], int], *, fill: bool) -> Region:
+    """Return a new file of some size, mapped to be written; with `fill` the disk sets its room aside at once.
+
+    Without that, a write to memory for which the disk has no room would end the process.
+    """
+    descriptor = create()
     try:
-        os.ftruncate(descriptor, HEAD_BYTES + num_bytes)
-        region = Region(descriptor, HEAD_BYTES + num_bytes)
+        if fill:
+            os.posix_fallocate(descriptor, 0, num_bytes)
+        else:
+            os.ftruncate(descriptor, num_bytes)
+    except OSError:
+        os.close(descriptor)
+        raise
+    region = _map(descriptor, num_bytes, mmap.ACCESS_WRITE)
+    region[:TOKEN_BYTES] = secrets.token_bytes(TOKEN_BYTES)
+    return region
+
+
+def _map(descriptor: int, num_bytes: int, access: int) -> Region:
+    try:
+        region = Region(descriptor, num_bytes, access=access)
     except (OSError, ValueError):
         os.close(descriptor)
         raise
     region.descriptor = descriptor
-    region[:TOKEN_BYTES] = secrets.token_bytes(TOKEN_BYTES)
     return region
+
+
+def _file_in(folder: Path) -> int:
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.dup(file.fileno())
 
 
 def _address(buffer: memoryview) -> int:

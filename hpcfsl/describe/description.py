@@ -88,7 +88,7 @@ def describe(config: Config) -> Description:
     Raises:
         UserError: The data cannot be loaded, or not be divided as the configuration says.
     """
-    dataset = load_data(config)
+    dataset = load_data(config, keep=False)
     feed = make_feed(config, dataset, standardise=False)
     training, apart = feed.population, feed.held_out
     kinds = Kinds(dataset, training.train_pool())

@@ -61,7 +61,7 @@ def configured_traffic(config: Config, names: tuple[str, ...]) -> Iterator[Traff
     Raises:
         UserError: The data cannot be loaded or divided, or the model not be built for it.
     """
-    dataset = load_data(config)
+    dataset = load_data(config, keep=False)
     population = config.partition.divide(dataset, config.run.seed)
     samples = samples_of(Feed(dataset=dataset, population=population, standardise=False))
     clients = np.arange(population.num_clients)

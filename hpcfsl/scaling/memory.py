@@ -42,7 +42,7 @@ def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> di
     groups = int(np.bincount(place_groups(work.samples, ranks), minlength=ranks).max())
     vectors = client_vectors(world, work, ranks)
     always = {
-        "process and data": float(resident_bytes()) + (_MPI_BYTES if ranks > 1 else 0),
+        "process and data": float(max(0, resident_bytes() - mapped_bytes(world))) + (_MPI_BYTES if ranks > 1 else 0),
         "model": float(_MODEL_COPIES * params * _FLOAT),
         "server optimiser": float(3 * len(world.config.server_optimizer.first_moments()) * params * _FLOAT),
         "updates to record": _buffered_bytes(world, work, ranks),
@@ -77,9 +77,19 @@ def spilled_bytes(world: World, work: Workload, ranks: int) -> float:
 
 def shared_bytes(world: World) -> int:
     """Return the bytes of data that the ranks of a node hold together; each one's resident memory counts them too."""
+    return data_bytes(world) if world.config.run.share_data and not world.config.run.data_cache else 0
+
+
+def mapped_bytes(world: World) -> int:
+    """Return the bytes of data in files of `run.data_cache`: the system takes their memory back when it is short."""
+    return data_bytes(world) if world.config.run.data_cache else 0
+
+
+def data_bytes(world: World) -> int:
+    """Return the bytes of the arrays of the data."""
     dataset = world.feed.dataset
     arrays = (dataset.inputs, dataset.targets, dataset.owners, dataset.test_inputs, dataset.test_targets)
-    return sum(array.nbytes for array in arrays if array is not None) if world.config.run.share_data else 0
+    return sum(array.nbytes for array in arrays if array is not None)
 
 
 def resident_bytes() -> int:

@@ -14,7 +14,7 @@ from hpcfsl.cluster.site import Site
 
 STOP = 'kill -USR2 $PPID; until [ -e "$RUN/stop" ]; do sleep 0.02; done; echo resumable >"$RUN/status"; exit 3'
 CUT = 'echo running >"$RUN/status"; exit 9'
-PROGRESS = 'touch "$RUN/checkpoints/round_00000$(date +%N).h5"; '
+PROGRESS = 'touch "$RUN/checkpoints/round_$(date +%s%N).h5"; '
 
 
 @pytest.fixture

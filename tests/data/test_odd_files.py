@@ -176,7 +176,7 @@ def test_a_user_who_is_named_twice(tmp_path: Path) -> None:
 
 def test_more_text_than_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leaf(tmp_path, ["a"], ["hello"] * 20)
-    monkeypatch.setattr("hpcfsl.data.sources.files.memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr("hpcfsl.data.arena.memory_bytes", lambda: 1 << 20)
     refused(r"20 samples of data\.positions = 90000 takes", "leaf-json", folder=folder, positions=90_000)
     assert load("leaf-json", folder=folder, positions=9_000).inputs.shape == (20, 9_000)
 

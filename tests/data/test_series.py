@@ -173,7 +173,7 @@ def test_mistakes(changes: dict[str, Any], message: str, tmp_path: Path) -> None
 
 def test_windows_that_do_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_table(tmp_path / "a.csv", two_homes())
-    monkeypatch.setattr("hpcfsl.data.sources.windows.memory_bytes", lambda: 100)
+    monkeypatch.setattr("hpcfsl.data.arena.memory_bytes", lambda: 100)
     with pytest.raises(
         ConfigError, match=r"data\.stride = 1: all windows take .* GB and this machine has .*; raise it"
     ):

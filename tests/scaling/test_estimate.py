@@ -170,6 +170,16 @@ class TestClientVectors:
         assert whole.memory["clients' vectors"] == 5 * row
         assert whole.scratch_bytes == 7 * row
 
+    def test_data_in_mapped_files_takes_no_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("hpcfsl.scaling.memory.resident_bytes", lambda: 10**9)
+        np.savez(tmp_path / "a.npz", x=np.zeros((20_000, 400), np.float32), y=np.arange(20_000) % 3)
+        tree = {**FEW, "data": {"source": "npz", "file": str(tmp_path / "a.npz")}}
+        plain, mapped = (
+            estimate(resolve(changed(tree, run=run)), Request(measure=False)).memory["process and data"]
+            for run in ({}, {"data_cache": str(tmp_path / "cache")})
+        )
+        assert plain - mapped == 20_000 * (400 * 4 + 8)
+
     def test_those_who_never_take_part_have_none(self) -> None:
         tree = changed(FEW, **V3, participation={"rule": "number", "clients": 6})
         assert vectors_of(tree, 1).homes == 12 * (1 - 0.5**3)

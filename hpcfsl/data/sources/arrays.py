@@ -44,6 +44,8 @@ class ArrayFile(Source):
     how_to_write: ClassVar[str]
     """What writes such a file, for messages."""
 
+    reads: ClassVar[tuple[str, ...]] = ("file",)
+
     file: str = Field(min_length=1)
     """Path of the file."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.settings import Registry, Settings
@@ -10,6 +11,10 @@ from hpcfsl.settings import Registry, Settings
 
 class Source(Settings, ABC):
     """Settings of one data set; a subclass adds `source: Literal["its-name"] = "its-name"`."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """The settings that name all files and folders that `load` reads, so that `run.data_cache` may keep what it returns
+    until one of them changes; empty where that depends on anything else."""
 
     standardise: bool = True
     """Whether inputs are shifted and scaled to mean 0 and standard deviation 1 over the training rows; not symbols."""

@@ -9,7 +9,7 @@ Krizhevsky, "Learning multiple layers of features from tiny images" (2009): 50,0
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ _FIX = "set it to the folder that cifar-10-python.tar.gz or cifar-100-python.tar
 @sources.register
 class Cifar(Source):
     """Images and labels from a folder of CIFAR's python batches."""
+
+    reads: ClassVar[tuple[str, ...]] = ("folder",)
 
     source: Literal["cifar"] = "cifar"
     """CIFAR-10 or CIFAR-100, from their python batches."""

@@ -9,7 +9,7 @@ KMNIST and QMNIST load from their own folder. It has no natural clients: divide 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from hpcfsl.errors import DataError
 @sources.register
 class FashionMnist(Source):
     """Images and labels from a folder of four IDX files."""
+
+    reads: ClassVar[tuple[str, ...]] = ("folder",)
 
     source: Literal["fashion-mnist"] = "fashion-mnist"
     """Fashion-MNIST or another data set of MNIST's family, from IDX files."""

@@ -1,6 +1,6 @@
 """What the sources that read files share: where a file is, whether it fits, and what its names are numbered.
 
-Files are not trusted. A size that a file states is held against this machine's memory and, where the data is
+Files are not trusted. A size that a file states is held against the room that there is and, where the data is
 compressed, against what so few bytes can hold, before anything of that size is allocated.
 """
 
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcfsl.data import arena
 from hpcfsl.errors import DataError, one_line, shorten
-from hpcfsl.provenance import memory_bytes
 
 MAX_CLASSES = 1_000_000
 _MOST_COMPRESSION = 1032
@@ -44,14 +44,14 @@ def find_folder(key: str, value: str, fix: str) -> Path:
     return path
 
 
-def expand(key: str, value: str) -> Path:
-    """Return the path that `data.<key>` holds, `~` expanded; DataError where the system has no such path."""
+def expand(key: str, value: str, *, section: str = "data") -> Path:
+    """Return the path that `<section>.<key>` holds, `~` expanded; DataError where the system has no such path."""
     try:
         path = Path(value).expanduser()
         path.exists()  # asks the system, which refuses names that are too long and folders that may not be entered
     except (OSError, RuntimeError) as error:  # RuntimeError: `~somebody` has no home here
         reason = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise DataError(one_line(f"data.{key} = {shorten(value)}: {reason}; check the path")) from None
+        raise DataError(one_line(f"{section}.{key} = {shorten(value)}: {reason}; check the path")) from None
     return path
 
 
@@ -69,17 +69,28 @@ def file_error(path: Path, text: str) -> DataError:
     return DataError(one_line(f"file {path}: {text}"))
 
 
-def check_fits(path: Path, what: str, num_bytes: int) -> None:
-    """Raise a DataError where `what` of a file would take more than this machine's memory; call before allocating."""
-    memory = memory_bytes()
-    if num_bytes > memory:
-        sizes = f"takes {num_bytes / 1e9:.4g} GB and this machine has {memory / 1e9:.4g}"
-        raise file_error(path, f"{what} {sizes}; get the file again, or use less of the data or a larger machine")
+def check_fits(path: Path, what: str, num_bytes: int, *, in_memory: bool = False) -> None:
+    """Raise a DataError where `what` of a file would take more than there is room for; call before allocating.
+
+    Args:
+        path: The file.
+        what: What of it, for the message.
+        num_bytes: Its size.
+        in_memory: Whether it lies in memory even where `arena` puts arrays on a disk.
+    """
+    room, whose = arena.room(in_memory=in_memory)
+    if num_bytes > room:
+        sizes = f"takes {num_bytes / 1e9:.4g} GB and {whose} {room / 1e9:.4g}"
+        fix = "use less of the data or a larger machine" if in_memory else "use less of the data, or set run.data_cache"
+        raise file_error(path, f"{what} {sizes}; get the file again, or {fix}")
 
 
-def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int) -> None:
-    """Raise a DataError where no compression could have put `num_bytes` into the `stored_bytes` that there are."""
-    check_fits(path, what, num_bytes)
+def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int, *, in_memory: bool = False) -> None:
+    """Raise a DataError where no compression could have put `num_bytes` into the `stored_bytes` that there are.
+
+    Or where they do not fit, as for `check_fits`.
+    """
+    check_fits(path, what, num_bytes, in_memory=in_memory)
     if num_bytes > _MOST_COMPRESSION * stored_bytes + _SLACK_BYTES:
         raise file_error(path, f"{what} claims {num_bytes} bytes, but only {stored_bytes} are stored; get it again")
 

@@ -73,7 +73,7 @@ def find_array(path: Path, parent: Any, name: str) -> Any | None:
     check_stored(path, f"array {full_name}", array.size * array.dtype.itemsize, array.id.get_storage_size())
     if array.chunks is not None:
         chunk_bytes = int(np.prod(array.chunks, dtype=np.float64)) * array.dtype.itemsize
-        check_stored(path, f"a chunk of {full_name}", chunk_bytes, array.id.get_storage_size())
+        check_stored(path, f"a chunk of {full_name}", chunk_bytes, array.id.get_storage_size(), in_memory=True)
     return array
 
 

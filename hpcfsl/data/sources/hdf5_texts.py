@@ -50,7 +50,7 @@ def read_variable_texts(path: Path, array: Any) -> list[str]:
 def _references(path: Path, array: Any, file: BinaryIO) -> NDArray[Any]:
     """Return the elements as stored [n]."""
     num_bytes = array.size * _REFERENCE.itemsize
-    check_stored(path, f"array {array.name}", num_bytes, array.id.get_storage_size())
+    check_stored(path, f"array {array.name}", num_bytes, array.id.get_storage_size(), in_memory=True)
     if array.chunks is not None:
         return _chunked(path, array)
     if array.id.get_offset() is None:
@@ -64,7 +64,13 @@ def _references(path: Path, array: Any, file: BinaryIO) -> NDArray[Any]:
 
 def _chunked(path: Path, array: Any) -> NDArray[Any]:
     found = np.zeros(array.size, _REFERENCE)
-    check_stored(path, f"a chunk of {array.name}", array.chunks[0] * _REFERENCE.itemsize, array.id.get_storage_size())
+    check_stored(
+        path,
+        f"a chunk of {array.name}",
+        array.chunks[0] * _REFERENCE.itemsize,
+        array.id.get_storage_size(),
+        in_memory=True,
+    )
     for number in range(array.id.get_num_chunks()):
         start = array.id.get_chunk_info(number).chunk_offset[0]
         chunk = np.frombuffer(_unpack(path, array, *array.id.read_direct_chunk((start,))), _REFERENCE)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ _BYTES_OF_PARSED_JSON = 10
 @sources.register
 class LeafJson(Source):
     """Numbers or text from a folder of LEAF's JSON files, with their users."""
+
+    reads: ClassVar[tuple[str, ...]] = ("folder",)
 
     source: Literal["leaf-json"] = "leaf-json"
     """A federated data set of LEAF: femnist, shakespeare, sent140, synthetic."""
@@ -100,7 +102,12 @@ class LeafJson(Source):
     def _check_text_fits(self, path: Path, samples: list[Any], count: int) -> None:
         """Raise a DataError where `count` samples of text are too many for this machine, joined out of parts."""
         if _is_text(samples):
-            check_fits(path, f"{count} samples of data.positions = {self.positions}", 2 * count * self.positions)
+            check_fits(
+                path,
+                f"{count} samples of data.positions = {self.positions}",
+                2 * count * self.positions,
+                in_memory=True,
+            )
 
     def _convert(self, path: Path, user: str, samples: list[Any]) -> NDArray[Any]:
         """Return the samples of one user, [n, ...]."""
@@ -186,7 +193,7 @@ def _length(entry: Any) -> int | None:
 def _parse(path: Path) -> Any:
     check_is_file(path)
     try:
-        check_fits(path, "its content", _BYTES_OF_PARSED_JSON * path.stat().st_size)
+        check_fits(path, "its content", _BYTES_OF_PARSED_JSON * path.stat().st_size, in_memory=True)
         return json.loads(path.read_bytes())
     except DataError:
         raise

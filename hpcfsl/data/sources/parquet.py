@@ -54,7 +54,9 @@ def parquet_pieces(path: Path, *, features: list[str], texts: list[str]) -> Iter
             raise file_error(path, f"has no column {missing[0]!r}; give it the columns of data.file")
         check_fits(path, "the table", table.metadata.num_rows * 4 * len(names))
         groups = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
-        check_fits(path, "its largest group of rows", max((each.total_byte_size for each in groups), default=0))
+        check_fits(
+            path, "its largest group of rows", max((each.total_byte_size for each in groups), default=0), in_memory=True
+        )
         for batch in table.iter_batches(batch_size=PIECE_ROWS, columns=names, use_threads=False):
             yield {name: _convert(path, name, batch.column(name), name in texts) for name in names}
 

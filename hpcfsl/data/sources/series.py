@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isfinite, nan
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ from hpcfsl.errors import ConfigError, shorten
 @sources.register
 class Series(Windowed):
     """Windows of the series in a table."""
+
+    reads: ClassVar[tuple[str, ...]] = ("file",)
 
     source: Literal["series"] = "series"
     """Series from a CSV, Parquet or NPZ file, as windows to forecast or to classify."""

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.errors import ConfigError
-from hpcfsl.provenance import memory_bytes
 from hpcfsl.seeding import Purpose, random_key
 
 _CENTRES, _TRAIN, _TEST = 0, 1, 2
+_PIECE_ROWS = 4096
 
 
 @sources.register
@@ -54,9 +55,9 @@ class Synthetic(Source):
         Raises:
             ConfigError: They would not fit into this machine's memory.
         """
-        size, memory = 4 * (self.samples + self.test_samples) * prod(self.shape), memory_bytes()
-        if size > memory:
-            fix = f"with data.shape they take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; make fewer"
+        size, (room, whose) = 4 * (self.samples + self.test_samples) * prod(self.shape), arena.room()
+        if size > room:
+            fix = f"with data.shape they take {size / 1e9:.0f} GB and {whose} {room / 1e9:.0f}; make fewer"
             raise ConfigError("data.samples", self.samples, fix)
         owners = min(self.owners, self.samples)
         inputs, targets = self._generate(seed, _TRAIN, self.samples)
@@ -75,10 +76,15 @@ class Synthetic(Source):
         targets = np.arange(count, dtype=np.int64) % self.classes
         inputs = _normal(seed, stream, (count, *self.shape))
         inputs *= np.float32(self.noise)
-        inputs += _normal(seed, _CENTRES, (self.classes, *self.shape))[targets]
+        centres = _normal(seed, _CENTRES, (self.classes, *self.shape))
+        for first in range(0, count, _PIECE_ROWS):
+            rows = slice(first, first + _PIECE_ROWS)
+            inputs[rows] += centres[targets[rows]]
         return inputs, targets
 
 
 def _normal(seed: int, stream: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     generator = np.random.Generator(np.random.Philox(key=random_key(seed, Purpose.SYNTHETIC, entity=stream)))
-    return generator.standard_normal(shape, dtype=np.float32)
+    numbers = arena.empty(shape, np.float32)
+    generator.standard_normal(out=numbers, dtype=np.float32)
+    return numbers

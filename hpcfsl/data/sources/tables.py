@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ Piece = Mapping[str, Sequence[str] | NDArray[np.float64]]
 
 class Table(Source):
     """Samples from a table; a subclass reads it in pieces."""
+
+    reads: ClassVar[tuple[str, ...]] = ("file", "test_file")
 
     file: str = Field(min_length=1)
     """Path of the file."""

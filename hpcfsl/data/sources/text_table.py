@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ _BYTES_OF_SYMBOL = 2
 @sources.register
 class TextTable(Source):
     """Texts from a table, with a class or a number each."""
+
+    reads: ClassVar[tuple[str, ...]] = ("file", "test_file")
 
     source: Literal["text-table"] = "text-table"
     """Texts from a CSV, Parquet or NPZ file, to classify or to rate."""

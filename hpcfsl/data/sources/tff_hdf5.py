@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ _TEXT = "snippets"
 @sources.register
 class TffHdf5(Source):
     """Images or text from a federated HDF5 file of TensorFlow Federated or FedML, with its clients."""
+
+    reads: ClassVar[tuple[str, ...]] = ("file", "test_file")
 
     source: Literal["tff-hdf5"] = "tff-hdf5"
     """A federated HDF5 file of TensorFlow Federated or FedML: fed_emnist, fed_cifar100, shakespeare."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ _MOST_PHASES = 200_000  # of the filter that resamples; more take seconds and gi
 @sources.register
 class Wav(Source):
     """Spoken words from a folder of WAV files, with their speakers."""
+
+    reads: ClassVar[tuple[str, ...]] = ("folder",)
 
     source: Literal["wav"] = "wav"
     """A folder of WAV files, named by label and speaker: spoken digits, Speech Commands."""

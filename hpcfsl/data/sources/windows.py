@@ -21,7 +21,6 @@ from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import number_owners, number_test_owners
 from hpcfsl.errors import ConfigError
-from hpcfsl.provenance import memory_bytes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +87,9 @@ class Windowed(Source):
             fix = f"no series is long enough for windows in its {'test part' if counts[0] else 'training part'}"
             lower = f"lower it or data.horizon = {horizon}" if horizon > self.window else "lower it"
             raise ConfigError("data.window", self.window, f"{fix}; {lower}, or change data.test_share")
-        size, memory = sum(counts) * window_bytes, memory_bytes()
-        if size > memory:
-            fix = f"all windows take {size / 1e9:.0f} GB and this machine has {memory / 1e9:.0f}; raise it"
+        size, (room, whose) = sum(counts) * window_bytes, arena.room()
+        if size > room:
+            fix = f"all windows take {size / 1e9:.0f} GB and {whose} {room / 1e9:.0f}; raise it, or set run.data_cache"
             raise ConfigError("data.stride", self.stride, fix)
 
     def _fill(

@@ -20,7 +20,7 @@
 run=/home/ada/runs/first
 config=$run/job/config.toml # what was submitted; later changes of your own file do not reach this job
 
-# Slurm warns this shell before the time is up: the run then finishes its round, commits and leaves.
+# Slurm warns this shell before the time is up: the run is asked to finish its round, commit and leave.
 warned=""
 stop_run() {
     warned=yes
@@ -59,12 +59,16 @@ launch=(
 )
 "${launch[@]}" &
 ranks=$!
-# `wait` returns early when the warning comes, so it is entered again.
-while :; do
-    wait "$ranks"
-    code=$?
-    kill -0 "$ranks" 2>/dev/null || break
+# `wait` returns early when the warning comes. A run that was still starting then has removed the file as an old one, so
+# it is asked again until it leaves.
+while kill -0 "$ranks" 2>/dev/null; do
+    if [ -z "$warned" ]; then wait "$ranks"; else
+        sleep 1
+        touch "$run/stop"
+    fi
 done
+wait "$ranks"
+code=$?
 
 # How it ended is what the run's status says. The exit status of a launcher does not: some change it.
 echo "$(date '+%F %T') status $(status), exit status $code"

@@ -1,7 +1,11 @@
-"""Builds a world on every rank and holds its memory against what one copy of the data a node must take."""
+"""Builds a world on every rank and holds its memory against what one copy of the data a node must take.
+
+With the path of a folder, the data lies in mapped files there.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from hpcfsl.config import resolve
@@ -19,14 +23,15 @@ def memory_of_maps() -> dict[str, int]:
             if inside and rest.endswith("kB"):
                 found[key] = found.get(key, 0) + int(rest.split()[0])
         else:
-            inside = "memfd:hpcfsl-data" in line
+            inside = (folder or "memfd:hpcfsl-data") in line
     return found
 
 
+folder = sys.argv[1] if len(sys.argv) > 1 else ""
 ranks = connect()
 shape = [1, 32, 32]
 data = {"source": "synthetic", "shape": shape, "samples": 4000, "test_samples": 1000, "owners": 10}
-world = build_world(resolve({"data": data, "model": {"name": "mlp"}}), ranks)
+world = build_world(resolve({"run": {"data_cache": folder}, "data": data, "model": {"name": "mlp"}}), ranks)
 assert not world.warnings
 assert world.feed.dataset.inputs.sum() != 0  # touches every page
 assert world.feed.dataset.test_inputs.sum() != 0
