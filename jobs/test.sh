@@ -35,7 +35,8 @@ pytest_of() {
     coverage run -m pytest "${@:2}" </dev/null | tee "$logs/$1"
 }
 
-# Tests that start ranks wait half of the time, so the others run beside them; their log comes at the end.
+# Tests that start ranks wait half of the time, so the others run beside them, and those on a Slurm after these; the log
+# of the first comes at the end.
 tests() {
     coverage erase || return
     if [ $# -gt 0 ]; then
@@ -43,9 +44,10 @@ tests() {
         return
     fi
     local ranks code=0
-    pytest_of ranks tests/mpi tests/slurm >/dev/null 2>&1 &
+    pytest_of ranks tests/mpi >/dev/null 2>&1 &
     ranks=$!
     pytest_of others --ignore=tests/mpi --ignore=tests/slurm || code=1
+    pytest_of slurm tests/slurm || code=1
     wait "$ranks" || code=1
     cat "$logs/ranks"
     return "$code"
