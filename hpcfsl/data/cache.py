@@ -1,9 +1,10 @@
 """Data in mapped files on a disk: later starts need not read and convert it again, and it may exceed the memory.
 
 Layer 1. `run.data_cache` names the folder. A data set is kept there as one file once its source has loaded it, under a
-name that is a hash of what it was made from: the source's settings, the names, sizes and times of change of the files
-it reads, and the versions of this package and of numpy. Whatever changes, another file is made; old ones may be deleted
-at any time. All ranks of a node map the same file, and the system holds as much of it in memory as there is room for.
+name that is a hash of what it was made from: the source's settings, the seed where it draws a test set, names, sizes
+and times of change of the files it reads, and the versions of this package and of numpy. Whatever changes, another file
+is made; old ones may be deleted at any time. All ranks of a node map the same file, and the system holds as much of it
+in memory as there is room for.
 
 A file is a head (a token, then the length of a description), the description (JSON) and the arrays, each at a multiple
 of 64 bytes. Nothing in it is executed, and what it claims is checked before it is believed.
@@ -85,7 +86,7 @@ def load(source: Source, seed: int, folder: str, *, keep: bool = True) -> Datase
     if not folder:
         return source.load(seed)
     place = _prepare(folder)
-    name = file_name(source, place) if source.reads else None
+    name = file_name(source, seed, place) if source.reads else None
     if name is not None and (place / name).is_file():
         return read(place / name)
     with arena.in_files(place):
@@ -97,13 +98,14 @@ def load(source: Source, seed: int, folder: str, *, keep: bool = True) -> Datase
     return read(place / name)
 
 
-def file_name(source: Source, place: Path) -> str:
+def file_name(source: Source, seed: int, place: Path) -> str:
     """Return the name under which the data of a source is kept in `place`, as its files are now."""
     settings = source.model_dump(mode="json", exclude={"standardise"})
     made_from = {
         "layout": _LAYOUT,
         "versions": [version("hpcfsl"), np.__version__],
         "settings": settings,
+        "seed": seed if source.uses_seed else None,
         "files": {key: list(_stamps(key, getattr(source, key), place)) for key in source.reads if getattr(source, key)},
     }
     text = json.dumps(made_from, sort_keys=True, separators=(",", ":"))

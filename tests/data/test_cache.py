@@ -118,9 +118,11 @@ def kept(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("write", WRITERS)
 def test_what_is_kept_is_what_was_loaded(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, place = made(write, tmp_path / "data"), tmp_path / "new" / "cache"
-    wanted = source.load(0)
-    assert_same(cache.load(source, 0, str(place)), wanted)
-    assert [path.name.split("-")[0] for path in place.iterdir()] == [str(source.model_dump()["source"]).split("-")[0]]
+    for seed in (0, 1):
+        wanted = source.load(seed)
+        assert_same(cache.load(source, seed, str(place)), wanted)
+    assert len(kept(place)) == (2 if source.uses_seed else 1)
+    assert [path.name.split("-")[0] for path in kept(place)[:1]] == [str(source.model_dump()["source"]).split("-")[0]]
     monkeypatch.setattr(type(source), "load", None)  # whatever is missing now is not asked for
     found = cache.load(source, 1, str(place))
     assert_same(found, wanted)

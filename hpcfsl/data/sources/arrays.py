@@ -45,6 +45,7 @@ class ArrayFile(Source):
     """What writes such a file, for messages."""
 
     reads: ClassVar[tuple[str, ...]] = ("file",)
+    uses_seed: ClassVar[bool] = False
 
     file: str = Field(min_length=1)
     """Path of the file."""

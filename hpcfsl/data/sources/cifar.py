@@ -33,6 +33,7 @@ class Cifar(Source):
     """Images and labels from a folder of CIFAR's python batches."""
 
     reads: ClassVar[tuple[str, ...]] = ("folder",)
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["cifar"] = "cifar"
     """CIFAR-10 or CIFAR-100, from their python batches."""

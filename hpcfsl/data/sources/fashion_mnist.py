@@ -27,6 +27,7 @@ class FashionMnist(Source):
     """Images and labels from a folder of four IDX files."""
 
     reads: ClassVar[tuple[str, ...]] = ("folder",)
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["fashion-mnist"] = "fashion-mnist"
     """Fashion-MNIST or another data set of MNIST's family, from IDX files."""

@@ -45,6 +45,7 @@ class LeafJson(Source):
     """Numbers or text from a folder of LEAF's JSON files, with their users."""
 
     reads: ClassVar[tuple[str, ...]] = ("folder",)
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["leaf-json"] = "leaf-json"
     """A federated data set of LEAF: femnist, shakespeare, sent140, synthetic."""

@@ -30,6 +30,7 @@ class Series(Windowed):
     """Windows of the series in a table."""
 
     reads: ClassVar[tuple[str, ...]] = ("file",)
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["series"] = "series"
     """Series from a CSV, Parquet or NPZ file, as windows to forecast or to classify."""

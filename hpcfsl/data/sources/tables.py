@@ -40,6 +40,7 @@ class Table(Source):
     """Samples from a table; a subclass reads it in pieces."""
 
     reads: ClassVar[tuple[str, ...]] = ("file", "test_file")
+    uses_seed: ClassVar[bool] = False
 
     file: str = Field(min_length=1)
     """Path of the file."""

@@ -43,6 +43,7 @@ class TffHdf5(Source):
     """Images or text from a federated HDF5 file of TensorFlow Federated or FedML, with its clients."""
 
     reads: ClassVar[tuple[str, ...]] = ("file", "test_file")
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["tff-hdf5"] = "tff-hdf5"
     """A federated HDF5 file of TensorFlow Federated or FedML: fed_emnist, fed_cifar100, shakespeare."""

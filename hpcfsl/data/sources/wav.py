@@ -53,6 +53,7 @@ class Wav(Source):
     """Spoken words from a folder of WAV files, with their speakers."""
 
     reads: ClassVar[tuple[str, ...]] = ("folder",)
+    uses_seed: ClassVar[bool] = False
 
     source: Literal["wav"] = "wav"
     """A folder of WAV files, named by label and speaker: spoken digits, Speech Commands."""
