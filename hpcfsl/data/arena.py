@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from math import prod
 from pathlib import Path
@@ -76,7 +76,7 @@ def room(*, in_memory: bool = False) -> tuple[int, str]:
     folder = None if in_memory else _folder.get()
     if folder is None:
         return memory_bytes(), "this machine has"
-    return shutil.disk_usage(folder).free, "run.data_cache has room for"
+    return shutil.disk_usage(folder).free, "the disk of run.data_cache has"
 
 
 def folder_error(folder: Path, trouble: str) -> DataError:
@@ -109,6 +109,21 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return _array(region, shape, kind)
 
 
+def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays of one type end to end, where large arrays lie.
+
+    Raises:
+        DataError: As for `empty`.
+    """
+    count = sum(map(len, parts))
+    return np.concatenate(parts, out=empty((count, *parts[0].shape[1:]), parts[0].dtype))
+
+
+def is_in_file(array: NDArray[Any]) -> bool:
+    """Return whether an array lies in a mapped file."""
+    return _region(array) is not None
+
+
 def open_region(path: Path) -> Region:
     """Return a file that begins with a token, mapped to be read.
 
@@ -121,12 +136,14 @@ def open_region(path: Path) -> Region:
 
 def find(buffer: memoryview) -> tuple[Region, int] | None:
     """Return the region that a contiguous buffer lies in, and at which byte; None where it lies in none."""
-    owner: Any = buffer.obj
+    owner = _region(buffer.obj)
+    return None if owner is None else (owner, _address(buffer) - _address(memoryview(owner)))
+
+
+def _region(owner: Any) -> Region | None:
     while isinstance(owner, np.ndarray | memoryview):
         owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
-    if not isinstance(owner, Region):
-        return None
-    return owner, _address(buffer) - _address(memoryview(owner))
+    return owner if isinstance(owner, Region) else None
 
 
 def _array(region: Region, shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:

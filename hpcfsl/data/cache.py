@@ -2,9 +2,9 @@
 
 Layer 1. `run.data_cache` names the folder. A data set is kept there as one file once its source has loaded it, under a
 name that is a hash of what it was made from: the source's settings, the seed where it draws a test set, names, sizes
-and times of change of the files it reads, and the versions of this package and of numpy. Whatever changes, another file
-is made; old ones may be deleted at any time. All ranks of a node map the same file, and the system holds as much of it
-in memory as there is room for.
+and times of change of the files it reads, the code in this room and the version of numpy. Whatever changes, another
+file is made; those that no run uses may be deleted. All ranks of a node map the same file, and the system holds as much
+of it in memory as there is room for.
 
 A file is a head (a token, then the length of a description), the description (JSON) and the arrays, each at a multiple
 of 64 bytes. Nothing in it is executed, and what it claims is checked before it is believed.
@@ -13,9 +13,12 @@ of 64 bytes. Nothing in it is executed, and what it claims is checked before it 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
+import inspect
 import json
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -43,6 +46,7 @@ _PIECE_BYTES = 1 << 24
 _MOST_DESCRIPTION = 1 << 24
 _FIX = "delete it, and it is made again"
 _UNFINISHED, _UNFINISHED_DAYS = ".unfinished", 1
+_OWN = re.compile(r"-[0-9a-f]{32}\.data(\.[0-9a-f]{16}\.unfinished)?$")
 _ArrayName = Literal["inputs", "targets", "owners", "test_inputs", "test_targets", "test_owners"]
 _ARRAYS = get_args(_ArrayName)
 
@@ -85,28 +89,35 @@ def load(source: Source, seed: int, folder: str, *, keep: bool = True) -> Datase
     """
     if not folder:
         return source.load(seed)
-    place = _prepare(folder)
-    name = file_name(source, seed, place) if source.reads else None
+    place = expand("data_cache", folder, section="run")
+    name = file_name(source, seed, place) if _reads(source) else None
     if name is not None and (place / name).is_file():
-        return read(place / name)
+        with contextlib.suppress(FileNotFoundError):  # somebody has just deleted it
+            return read(place / name)
+    if not keep and not os.access(place, os.W_OK):
+        return source.load(seed)
+    _prepare(place)
     with arena.in_files(place):
         dataset = source.load(seed)
-    if name is None or not keep:
+    # Files that changed while they were read may be half of the one and half of the other.
+    if name is None or not keep or file_name(source, seed, place) != name:
         return dataset
     write(place / name, dataset)
-    del dataset  # its files have no name, and go with it
-    return read(place / name)
+    with contextlib.suppress(FileNotFoundError):
+        return read(place / name)
+    return dataset
 
 
 def file_name(source: Source, seed: int, place: Path) -> str:
-    """Return the name under which the data of a source is kept in `place`, as its files are now."""
+    """Return the name under which the data of a source is kept in `place`, as its files and the program are now."""
     settings = source.model_dump(mode="json", exclude={"standardise"})
+    paths = {key: expand(key, value) for key in _reads(source) if (value := getattr(source, key))}
     made_from = {
         "layout": _LAYOUT,
-        "versions": [version("hpcfsl"), np.__version__],
+        "program": [version("hpcfsl"), np.__version__, _code_hash(type(source))],
         "settings": settings,
         "seed": seed if source.uses_seed else None,
-        "files": {key: list(_stamps(key, getattr(source, key), place)) for key in source.reads if getattr(source, key)},
+        "files": {key: [str(path.resolve()), *_stamps(path, place)] for key, path in paths.items()},
     }
     text = json.dumps(made_from, sort_keys=True, separators=(",", ":"))
     return f"{settings['source']}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.data"
@@ -131,11 +142,14 @@ def read(path: Path) -> Dataset:
 
     Raises:
         DataError: The file is no such file, or damaged.
+        FileNotFoundError: There is none.
     """
     try:
         region = arena.open_region(path)
         description, start = _describe(region)
         arrays = {name: _array(region, start, where) for name, where in description.arrays.items()}
+        if any(arrays[name].dtype != np.int64 for name in ("owners", "test_owners") if name in arrays):
+            raise ValueError("owners are of another type")
         return Dataset(
             inputs=arrays["inputs"],
             targets=arrays["targets"],
@@ -145,33 +159,46 @@ def read(path: Path) -> Dataset:
             test_owners=arrays.get("test_owners"),
             **dict(description.others),
         )
+    except FileNotFoundError:
+        raise
     except DataError as error:
         raise file_error(path, f"{error}; {_FIX}") from None
     except (OSError, ValueError, TypeError, LookupError) as error:  # ValidationError is a ValueError
         raise file_error(path, f"is no data set that was kept ({error}); {_FIX}") from None
 
 
-def _prepare(folder: str) -> Path:
-    place = expand("data_cache", folder, section="run")
+def _prepare(place: Path) -> None:
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):
-            return place
-    except (OSError, ValueError) as error:  # ValueError: a character that no path has
-        raise arena.folder_error(place, f"cannot be written to ({getattr(error, 'strerror', error)})") from None
+            pass
+    except OSError as error:
+        raise arena.folder_error(place, f"cannot be written to ({error.strerror})") from None
 
 
-def _stamps(key: str, value: str, place: Path) -> Iterator[tuple[str, int, int]]:
+def _reads(source: Source) -> tuple[str, ...]:
+    """Return the settings that name what a source reads; what a class of one's own inherits need not be all of it."""
+    own = not type(source).__module__.startswith("hpcfsl.") and "reads" not in vars(type(source))
+    return () if own else source.reads
+
+
+@functools.cache
+def _code_hash(kind: type[Source]) -> str:
+    """Return a hash of the code that loads: of the room of data, and of the class's own file."""
+    files = [*sorted(Path(__file__).parent.rglob("*.py")), Path(inspect.getfile(kind))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
+
+
+def _stamps(path: Path, place: Path) -> Iterator[tuple[str, int, int]]:
     """Yield name, size and time of change of a file, or of every file in a folder and the folders in it, sorted.
 
-    What lies in `place`, the cache, does not count: somebody may keep it beside the data.
+    Files of the cache itself do not count: somebody may keep it among the data.
     """
-    path = expand(key, value)
     found = sorted((*path.glob("*"), *path.glob("*/*"))) if path.is_dir() else [path]  # no source goes deeper
     for each in found:
         with contextlib.suppress(OSError):  # it is missing, which the source will say
             status = each.stat()
-            if S_ISREG(status.st_mode) and each.parent.resolve() != place.resolve():
+            if S_ISREG(status.st_mode) and not (_OWN.search(each.name) and each.parent.resolve() == place.resolve()):
                 yield str(each.relative_to(path)), status.st_size, status.st_mtime_ns
 
 
@@ -220,18 +247,30 @@ def _array(region: arena.Region, start: int, where: _Where) -> NDArray[Any]:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO]:
-    """Return a stream to a file that gets its name when all is written; several ranks may make the same."""
+    """Return a stream to a file that gets its name when all is written.
+
+    Where several nodes make the same, the first stays: others may have mapped it.
+    """
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}{_UNFINISHED}")
     try:
         with unfinished.open("wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except BaseException:
+        _give_name(unfinished, path)
+    finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
-        raise
+
+
+def _give_name(unfinished: Path, path: Path) -> None:
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            unfinished.replace(path)
 
 
 def _remove_unfinished(folder: Path) -> None:

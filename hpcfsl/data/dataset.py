@@ -152,6 +152,8 @@ class Dataset:
         if targets.shape not in (shape[:1], shape[:2]):
             fix = "give one class a sample, or one a position"
             raise self._error(f"{shape[0]} {what} but targets of shape {targets.shape}; {fix}")
+        if targets.dtype.kind not in "bui":
+            raise self._error(f"the targets of {what} have type {targets.dtype}; classes are whole numbers")
         self._check_range(what, "class", targets, self.num_classes)
 
     def _check_range(self, what: str, kind: str, values: NDArray[Any], limit: int) -> None:
@@ -179,7 +181,8 @@ class Dataset:
             return
         if self.owners.shape != (len(self.inputs),):
             raise self._error(f"{len(self.inputs)} samples but owners of shape {self.owners.shape}; give one a sample")
-        if self.owners.min() < 0 or not np.bincount(self.owners).all():
+        largest = len(self.owners) - 1  # of numbers without a gap; counting larger ones would take any memory
+        if self.owners.min() < 0 or self.owners.max() > largest or not np.bincount(self.owners).all():
             raise self._error("owners must be numbered 0, 1, 2, ... without a gap")
 
     def _check_test_owners(self) -> None:
@@ -189,8 +192,9 @@ class Dataset:
         if self.owners is None or self.test_owners.shape != (count,):
             shape = self.test_owners.shape
             raise self._error(f"{count} test samples but test owners of shape {shape}; give one a sample, with owners")
-        known = np.bincount(self.test_owners, minlength=self.num_owners) if self.test_owners.min() >= 0 else np.zeros(1)
-        if not known[self.num_owners :].all() or self.test_owners.min() < 0:
+        largest = self.num_owners + count - 1
+        in_range = count and self.test_owners.min() >= 0 and self.test_owners.max() <= largest
+        if not in_range or not np.bincount(self.test_owners, minlength=self.num_owners)[self.num_owners :].all():
             raise self._error("test owners must be numbered as the owners, and new ones after them without a gap")
 
     def _check_last_values(self) -> None:

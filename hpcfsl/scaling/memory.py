@@ -7,10 +7,12 @@ before the first round (interpreter, libraries, data) is not counted but read fr
 from __future__ import annotations
 
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
 from hpcfsl.aggregate.geometry import slice_bounds
+from hpcfsl.data import arena
 from hpcfsl.native import columns
 from hpcfsl.parallel.placement import place_groups
 from hpcfsl.scaling.sizes import MIB, Sizes
@@ -42,7 +44,7 @@ def predict_memory(world: World, work: Workload, ranks: int, sizes: Sizes) -> di
     groups = int(np.bincount(place_groups(work.samples, ranks), minlength=ranks).max())
     vectors = client_vectors(world, work, ranks)
     always = {
-        "process and data": float(max(0, resident_bytes() - mapped_bytes(world))) + (_MPI_BYTES if ranks > 1 else 0),
+        "process and data": float(resident_bytes() - cached_bytes(run.data_cache)) + (_MPI_BYTES if ranks > 1 else 0),
         "model": float(_MODEL_COPIES * params * _FLOAT),
         "server optimiser": float(3 * len(world.config.server_optimizer.first_moments()) * params * _FLOAT),
         "updates to record": _buffered_bytes(world, work, ranks),
@@ -77,19 +79,25 @@ def spilled_bytes(world: World, work: Workload, ranks: int) -> float:
 
 def shared_bytes(world: World) -> int:
     """Return the bytes of data that the ranks of a node hold together; each one's resident memory counts them too."""
-    return data_bytes(world) if world.config.run.share_data and not world.config.run.data_cache else 0
-
-
-def mapped_bytes(world: World) -> int:
-    """Return the bytes of data in files of `run.data_cache`: the system takes their memory back when it is short."""
-    return data_bytes(world) if world.config.run.data_cache else 0
-
-
-def data_bytes(world: World) -> int:
-    """Return the bytes of the arrays of the data."""
-    dataset = world.feed.dataset
+    dataset, run = world.feed.dataset, world.config.run
     arrays = (dataset.inputs, dataset.targets, dataset.owners, dataset.test_inputs, dataset.test_targets)
-    return sum(array.nbytes for array in arrays if array is not None)
+    held = [each for each in arrays if each is not None and not (run.data_cache and arena.is_in_file(each))]
+    return sum(array.nbytes for array in held) if run.share_data else 0
+
+
+def cached_bytes(folder: str) -> int:
+    """Return the memory that mapped files of `run.data_cache` take now: the system takes it back when it is short."""
+    if not folder:
+        return 0
+    place, found, inside = f"{Path(folder).expanduser().resolve()}/", 0, False
+    with open("/proc/self/smaps", encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            key, *rest = line.split()
+            if not key.endswith(":"):  # the first line of a mapping ends with the path
+                inside = place in line
+            elif inside and key == "Rss:":
+                found += int(rest[0]) * 1024
+    return found
 
 
 def resident_bytes() -> int:

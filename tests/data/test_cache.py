@@ -13,7 +13,7 @@ import time
 import wave
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import h5py
 import numpy as np
@@ -28,6 +28,7 @@ from hpcfsl.data import arena, cache
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources import sources
 from hpcfsl.data.sources.base import Source
+from hpcfsl.data.sources.npz import Npz
 from hpcfsl.errors import DataError
 from hpcfsl.targets import load_data
 
@@ -150,11 +151,119 @@ def test_other_settings_are_another_file(tmp_path: Path) -> None:
     assert len(kept(place)) == 2
 
 
-def test_it_may_lie_beside_the_data(tmp_path: Path) -> None:
-    source = made(write_wav, tmp_path / "data")
+@pytest.mark.parametrize("write", [write_wav, write_npz])
+def test_it_may_lie_beside_the_data(write: Any, tmp_path: Path) -> None:
+    source, place = made(write, tmp_path / "data"), tmp_path / "data"
     for _ in range(2):
-        cache.load(source, 0, str(tmp_path / "data"))
-    assert len(kept(tmp_path / "data")) == 1
+        cache.load(source, 0, str(place))
+    assert len(kept(place)) == 1
+    data = next(path for path in place.iterdir() if path.suffix != ".data")
+    os.utime(data, ns=(0, 0))
+    cache.load(source, 0, str(place))
+    assert len(kept(place)) == 2
+
+
+def test_equal_names_in_two_folders_are_two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate("pq"):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "a.npz", x=np.full((9, 2), float(number)), y=np.arange(9) % 2)
+        os.utime(tmp_path / name / "a.npz", ns=(0, 0))
+        monkeypatch.chdir(tmp_path / name)
+        found = cache.load(sources.parse({"source": "npz", "file": "a.npz"}), 0, str(tmp_path / "cache"))
+        assert (found.inputs == number).all()
+
+
+class Inheriting(Npz):
+    """A source of somebody's own that does not say what it reads."""
+
+    source: Literal["inheriting"] = "inheriting"  # type: ignore[assignment]
+
+
+class Telling(Inheriting):
+    """One that does."""
+
+    reads: ClassVar[tuple[str, ...]] = ("file",)
+
+
+@pytest.mark.parametrize(("kind", "number"), [(Inheriting, 0), (Telling, 1)])
+def test_sources_of_ones_own_say_what_they_read(kind: type[Npz], number: int, tmp_path: Path) -> None:
+    source = kind(file=made(write_npz, tmp_path / "data").model_dump()["file"])
+    assert_same(cache.load(source, 0, str(tmp_path / "cache")), source.load(0))
+    assert len(list((tmp_path / "cache").iterdir())) == number
+
+
+def test_a_folder_that_may_only_be_read_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, place = made(write_npz, tmp_path / "data"), tmp_path / "cache"
+    cache.load(source, 0, str(place))
+    monkeypatch.setattr(cache, "_prepare", None)  # root may write everywhere
+    assert_same(cache.load(source, 0, str(place)), source.load(0))
+
+
+def test_looking_makes_no_folder(tmp_path: Path) -> None:
+    source = made(write_npz, tmp_path / "data")
+    assert_same(cache.load(source, 0, str(tmp_path / "cache"), keep=False), source.load(0))
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_of_two_that_make_it_stays(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, path = made(write_csv, tmp_path / "data"), tmp_path / "a.data"
+
+    def refuse(*paths: Path) -> None:
+        raise PermissionError
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    cache.write(path, source.load(0))
+    first = path.stat().st_ino
+    cache.write(path, source.load(0))
+    assert path.stat().st_ino == first
+    assert [each.name for each in tmp_path.iterdir() if each.is_file()] == ["a.data"]
+    assert_same(cache.read(path), source.load(0))
+
+
+def test_files_that_change_meanwhile_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, place = made(write_csv, tmp_path / "data"), tmp_path / "cache"
+    load = type(source).load
+
+    def change(self: Source, seed: int) -> Dataset:
+        os.utime(tmp_path / "data" / "a.csv", ns=(0, 0))
+        return load(self, seed)
+
+    monkeypatch.setattr(type(source), "load", change)
+    assert_same(cache.load(source, 0, str(place)), load(source, 0))
+    assert list(place.iterdir()) == []
+
+
+def test_a_file_that_is_deleted_meanwhile_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, place = made(write_csv, tmp_path / "data"), tmp_path / "cache"
+    cache.load(source, 0, str(place))
+    read = cache.read
+
+    def delete(path: Path) -> Dataset:
+        path.unlink()
+        return read(path)
+
+    monkeypatch.setattr(cache, "read", delete)
+    assert_same(cache.load(source, 0, str(place)), source.load(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"owners": np.full(ROWS, 2**50)}, "owners must be numbered"),
+        ({"test_owners": np.full(len(Y[::3]), 2**50)}, "test owners must be numbered"),
+        ({"owners": Y.astype(np.uint64)}, "owners are of another type"),
+        ({"targets": Y / 2}, "have type float64; classes are whole numbers"),
+    ],
+)
+def test_arrays_that_no_data_set_has(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    dataset = made(write_npz, tmp_path / "data").load(0)
+    for name, value in changes.items():
+        object.__setattr__(dataset, name, value)
+    cache.write(tmp_path / "a.data", dataset)
+    with pytest.raises(DataError, match=rf"{message}.*; delete it"):
+        cache.read(tmp_path / "a.data")
 
 
 def test_missing_files_are_reported_by_the_source(tmp_path: Path) -> None:
@@ -186,6 +295,7 @@ def test_without_keeping_nothing_is_left_and_what_is_there_is_used(
 ) -> None:
     source, place = made(write_npz, tmp_path / "data"), tmp_path / "cache"
     wanted = source.load(0)
+    place.mkdir()
     found = cache.load(source, 0, str(place), keep=False)
     assert_same(found, wanted)
     assert arena.find(memoryview(found.inputs.data)) is not None
@@ -213,6 +323,7 @@ def test_arrays_of_any_kind_come_back(tmp_path_factory: pytest.TempPathFactory, 
         last_values=(0, 0) if data.draw(st.booleans()) else (),
     )
     path = tmp_path_factory.getbasetemp() / "any.data"
+    path.unlink(missing_ok=True)
     cache.write(path, dataset)
     assert_same(cache.read(path), dataset)
 
@@ -260,7 +371,7 @@ def test_a_disk_without_room(tmp_path: Path) -> None:
 def test_data_for_which_the_disk_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = made(write_npz, tmp_path / "data")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9))
-    with pytest.raises(DataError, match=r"array x takes .* GB and run\.data_cache has room for 9e-09"):
+    with pytest.raises(DataError, match=r"array x takes .* GB and the disk of run\.data_cache has 9e-09"):
         cache.load(source, 0, str(tmp_path / "cache"))
 
 
@@ -286,6 +397,7 @@ def test_runs_take_it_and_looking_writes_nothing(tmp_path: Path, tiny: Any) -> N
     (tmp_path / "data").mkdir()
     tree = tiny(data=write_npz(tmp_path / "data"), run={"data_cache": str(tmp_path / "cache")}, model={"name": "mlp"})
     config = resolve(tree)
+    (tmp_path / "cache").mkdir()
     looked_at = load_data(config, keep=False)
     assert list((tmp_path / "cache").iterdir()) == []
     assert_same(load_data(config), looked_at)

@@ -20,7 +20,7 @@ from hpcfsl.round import run_round
 from hpcfsl.scaling import estimate as estimates
 from hpcfsl.scaling.calibrate import read_rates, shipped_rates, write_rates
 from hpcfsl.scaling.estimate import Request, estimate
-from hpcfsl.scaling.memory import predict_memory
+from hpcfsl.scaling.memory import cached_bytes, predict_memory, shared_bytes
 from hpcfsl.scaling.model import Prediction
 from hpcfsl.scaling.screen import duration, parts, size
 from hpcfsl.scaling.sizes import predict_sizes
@@ -171,14 +171,18 @@ class TestClientVectors:
         assert whole.scratch_bytes == 7 * row
 
     def test_data_in_mapped_files_takes_no_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("hpcfsl.scaling.memory.resident_bytes", lambda: 10**9)
         np.savez(tmp_path / "a.npz", x=np.zeros((20_000, 400), np.float32), y=np.arange(20_000) % 3)
         tree = {**FEW, "data": {"source": "npz", "file": str(tmp_path / "a.npz")}}
-        plain, mapped = (
-            estimate(resolve(changed(tree, run=run)), Request(measure=False)).memory["process and data"]
-            for run in ({}, {"data_cache": str(tmp_path / "cache")})
-        )
-        assert plain - mapped == 20_000 * (400 * 4 + 8)
+        world = world_of(changed(tree, run={"data_cache": str(tmp_path / "cache")}))
+        assert cached_bytes(world.config.run.data_cache) == pytest.approx(20_000 * 1608, rel=0.01)
+        assert shared_bytes(world) == 0
+        assert (cached_bytes(""), cached_bytes(str(tmp_path / "other"))) == (0, 0)
+        plain = world_of(tree)
+        assert shared_bytes(plain) == 20_000 * 1608
+        monkeypatch.setattr("hpcfsl.scaling.memory.resident_bytes", lambda: 10**9)
+        for each, own in ((world, cached_bytes(world.config.run.data_cache)), (plain, 0)):
+            found = predict_memory(each, of_world(each), 1, predict_sizes(each, 1))
+            assert found["process and data"] == 10**9 - own
 
     def test_those_who_never_take_part_have_none(self) -> None:
         tree = changed(FEW, **V3, participation={"rule": "number", "clients": 6})

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset, count_classes, numbers_to_predict
 from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import (
@@ -94,7 +95,9 @@ def _targets(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[
         raise file_error(path, f"array {name} has type {labels.dtype}; classes are whole numbers 0, 1, 2, ...")
     if labels.max(initial=0) >= MAX_CLASSES:
         raise file_error(path, f"array {name} holds {labels.max()}; number the classes 0, 1, 2, ...")
-    return labels.astype(np.int64)
+    classes = arena.empty(labels.shape, np.int64)
+    classes[...] = labels
+    return classes
 
 
 def _clients(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> NDArray[Any] | None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.files import file_error, find_folder
@@ -76,7 +77,7 @@ def _read_part(
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     parts = [_read_batch(folder / name, key, num_classes) for name in names]
     images, labels = zip(*parts, strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+    return arena.joined(images), np.concatenate(labels)
 
 
 def _read_batch(path: Path, key: str, num_classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ compressed, against what so few bytes can hold, before anything of that size is 
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -47,6 +48,8 @@ def find_folder(key: str, value: str, fix: str) -> Path:
 def expand(key: str, value: str, *, section: str = "data") -> Path:
     """Return the path that `<section>.<key>` holds, `~` expanded; DataError where the system has no such path."""
     try:
+        if "\0" in value:
+            raise OSError(errno.EINVAL, "has a character that no path has")
         path = Path(value).expanduser()
         path.exists()  # asks the system, which refuses names that are too long and folders that may not be entered
     except (OSError, RuntimeError) as error:  # RuntimeError: `~somebody` has no home here
@@ -81,8 +84,8 @@ def check_fits(path: Path, what: str, num_bytes: int, *, in_memory: bool = False
     room, whose = arena.room(in_memory=in_memory)
     if num_bytes > room:
         sizes = f"takes {num_bytes / 1e9:.4g} GB and {whose} {room / 1e9:.4g}"
-        fix = "use less of the data or a larger machine" if in_memory else "use less of the data, or set run.data_cache"
-        raise file_error(path, f"{what} {sizes}; get the file again, or {fix}")
+        other = "take a larger machine" if in_memory else "name a folder on a larger disk as run.data_cache"
+        raise file_error(path, f"{what} {sizes}; get the file again, use less of the data, or {other}")
 
 
 def check_stored(path: Path, what: str, num_bytes: int, stored_bytes: int, *, in_memory: bool = False) -> None:

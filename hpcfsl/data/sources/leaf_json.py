@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.data.sources.characters import ALPHABET, bring_to_length, encode
@@ -146,7 +147,7 @@ class LeafJson(Source):
                     f"folder {folder}: user {shorten(user)} has samples {samples.dtype} {samples.shape[1:]}, and "
                     f"{shorten(part.names[0])} {first.dtype} {first.shape[1:]}; remove one of them"
                 )
-        return np.concatenate(part.samples)
+        return arena.joined(part.samples)
 
 
 @dataclass(kw_only=True)

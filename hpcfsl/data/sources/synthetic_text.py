@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from hpcfsl.data import arena
 from hpcfsl.data.dataset import Dataset
 from hpcfsl.data.sources.base import Source, sources
 from hpcfsl.errors import ConfigError
-from hpcfsl.provenance import memory_bytes
 from hpcfsl.seeding import Purpose, random_key
 
 _CHAIN, _TRAIN, _TEST = 0, 1, 2
@@ -76,14 +76,14 @@ class SyntheticText(Source):
             raise ConfigError(
                 "data.branches", self.branches, f"there are only {self.symbols} symbols; use at most that"
             )
-        size, memory = 2 * (self.samples + self.test_samples) * (self.positions + 1), memory_bytes()
-        if size > memory:
-            fix = f"with data.positions they take {size / 1e9:.0f} GB, this machine has {memory / 1e9:.0f}; make fewer"
+        size, (room, whose) = 2 * (self.samples + self.test_samples) * (self.positions + 1), arena.room()
+        if size > room:
+            fix = f"with data.positions they take {size / 1e9:.0f} GB, {whose} {room / 1e9:.0f}; make fewer"
             raise ConfigError("data.samples", self.samples, fix)
 
     def _generate(self, seed: int, stream: int, count: int) -> NDArray[Any]:
         successors, generator = self._successors(seed), _generator(seed, stream)
-        text = np.empty((count, self.positions + 1), np.uint16)
+        text = arena.empty((count, self.positions + 1), np.uint16)
         text[:, 0] = generator.integers(self.symbols, size=count)
         for place in range(self.positions):
             text[:, place + 1] = successors[text[:, place], generator.integers(self.branches, size=count)]

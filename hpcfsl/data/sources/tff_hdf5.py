@@ -138,7 +138,7 @@ class _Clients:
         windows = list(found.values())
         if not windows:
             raise ConfigError("data.positions", positions, f"no client of data.{key} has so many characters; lower it")
-        samples = np.concatenate(windows)
+        samples = arena.joined(windows)
         owners = np.repeat(np.arange(len(windows)), [len(cut) for cut in windows])
         return _Part(inputs=samples[:, :-1], targets=samples[:, 1:], owners=owners, names=list(found), text=True)
 

@@ -22,6 +22,8 @@ from hpcfsl.data.sources.base import Source
 from hpcfsl.data.sources.files import number_owners, number_test_owners
 from hpcfsl.errors import ConfigError
 
+_PIECE_ROWS = 4096
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
@@ -89,7 +91,7 @@ class Windowed(Source):
             raise ConfigError("data.window", self.window, f"{fix}; {lower}, or change data.test_share")
         size, (room, whose) = sum(counts) * window_bytes, arena.room()
         if size > room:
-            fix = f"all windows take {size / 1e9:.0f} GB and {whose} {room / 1e9:.0f}; raise it, or set run.data_cache"
+            fix = f"all windows take {size / 1e9:.0f} GB and {whose} {room / 1e9:.0f}; raise it"
             raise ConfigError("data.stride", self.stride, fix)
 
     def _fill(
@@ -106,14 +108,17 @@ class Windowed(Source):
         forecasts = arena.empty((count, horizon * len(ahead)), np.float32)
         classes = np.empty(count, np.int64)
         for run, begin in zip(runs, starts, strict=True):
-            at = slice(place, place + len(begin))
-            with np.errstate(over="ignore"):  # the data set names the row that is not finite
-                inputs[at] = _windows(run.values[:, known], begin, self.window)
-                following = _windows(run.values[:, ahead], begin + self.window, horizon) if horizon else forecasts[at]
-                forecasts[at] = following.reshape(len(begin), forecasts.shape[1])
-            if run.labels is not None:
-                classes[at] = run.labels[begin + self.window - 1]
-            place += len(begin)
+            for first in range(0, len(begin), _PIECE_ROWS):
+                piece = begin[first : first + _PIECE_ROWS]
+                at = slice(place, place + len(piece))
+                with np.errstate(over="ignore"):  # the data set names the row that is not finite
+                    inputs[at] = _windows(run.values[:, known], piece, self.window)
+                    if horizon:
+                        following = _windows(run.values[:, ahead], piece + self.window, horizon)
+                        forecasts[at] = following.reshape(len(piece), -1)
+                if run.labels is not None:
+                    classes[at] = run.labels[piece + self.window - 1]
+                place += len(piece)
         owners = [run.owner for run, begin in zip(runs, starts, strict=True) for _ in begin]
         return inputs, forecasts if horizon else classes, owners
 

@@ -17,11 +17,18 @@ run="/home/ada/my \$(runs) \`x\` 'y' \"z\" 100% #1"
 config=$run/job/config.toml # what was submitted; later changes of your own file do not reach this job
 
 # Slurm warns this shell before the time is up: the run is asked to finish its round, commit and leave.
-warned=""
+warned="" ranks=""
 stop_run() {
     warned=yes
     echo "$(date '+%F %T') the time is nearly up: asking the run to stop"
-    touch "$run/stop"
+    if [ -n "$ranks" ]; then ask & fi
+}
+# A run that was still starting removes the file as an old one, so it is asked until it leaves.
+ask() {
+    while kill -0 "$ranks" 2>/dev/null; do
+        touch "$run/stop"
+        sleep 1
+    done
 }
 trap stop_run USR2
 
@@ -49,14 +56,9 @@ launch=(
 )
 "${launch[@]}" &
 ranks=$!
-# `wait` returns early when the warning comes. A run that was still starting then has removed the file as an old one, so
-# it is asked again until it leaves.
-while kill -0 "$ranks" 2>/dev/null; do
-    if [ -z "$warned" ]; then wait "$ranks"; else
-        sleep 1
-        touch "$run/stop"
-    fi
-done
+if [ -n "$warned" ]; then ask & fi # it came before there was anybody to ask
+# `wait` returns early when the warning comes, so it is entered again.
+while kill -0 "$ranks" 2>/dev/null; do wait "$ranks"; done
 wait "$ranks"
 code=$?
 
