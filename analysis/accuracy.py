@@ -28,7 +28,6 @@ BEGIN, END = "<!-- accuracy: made by jobs/accuracy.sh -->", "<!-- accuracy: end 
 PROTOCOLS = ("fedavg", "splitfed-v1", "splitfed-v2", "splitfed-v3", "parallel", "u-shaped")
 CASES = ("averaging", *PROTOCOLS)
 OWN_CASES = ("splitfed-v1", "splitfed-v3")
-PARTS = ("", "-single")
 BOUNDS = ("naive", "local-only", "centralised")
 COLOURS = ("#2f86c1", "#e06c00", "#0a9a72", "#c4679d", "#b08d00", "#7a7fd6", "#6b7785")
 Curve = tuple[list[int], list[float]]
@@ -94,12 +93,12 @@ def curve(run: hpcfsl.Run, population: str, metric: str) -> Curve:
 
 
 def read(folder: Path, line: Line) -> Found | None:
-    """Return what came out of a line's sweeps, NAME and NAME-PART; None where nothing is finished."""
+    """Return what came out of a line's sweep; None where nothing is finished."""
     wanted: dict[str, int] = {}
     curves: dict[str, list[Curve]] = {}
     own: dict[str, list[float]] = {}
-    sweeps = [folder / f"{line.name}{part}" for part in PARTS]
-    for sweep, row in ((each, row) for each in sweeps if (each / "sweep.json").exists() for row in read_rows(each)):
+    sweep = folder / line.name
+    for row in read_rows(sweep) if (sweep / "sweep.json").exists() else []:
         wanted[row.case] = wanted.get(row.case, 0) + 1
         if row.status != "finished":
             continue

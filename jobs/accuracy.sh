@@ -13,8 +13,8 @@ source jobs/lib.sh
 
 folder=runs/accuracy
 # The longest first.
-names=(fashion-dirichlet-single fashion-dirichlet fashion-iid-single fashion-iid docstrings vader-documents spoken-digits
-    spoken-digits-new digits smartwatch vader-domains vowels vowels-new smartwatch-forecast diabetes)
+names=(fashion-dirichlet fashion-iid docstrings vader-documents spoken-digits spoken-digits-new digits smartwatch
+    vader-domains vowels vowels-new smartwatch-forecast diabetes)
 [ $# -eq 0 ] || names=("$@")
 if ! command -v hpcfsl >/dev/null; then make_environment .venv run,data,report; fi
 mkdir -p "$folder"
@@ -82,7 +82,7 @@ one() {
     mapfile -t options < <(overrides "$name")
     hpcfsl sweep "jobs/accuracy/$name.sweep.toml" --out "$folder/$name" --local --no-check "${options[@]}" \
         >"$folder/$name.log" 2>&1 || say "$name: some runs did not finish, see $folder/$name.log"
-    [[ -f $folder/$name.json || $name =~ -single$ ]] || bounds "$name"
+    [ -f "$folder/$name.json" ] || bounds "$name"
 }
 
 for name in "${names[@]}"; do

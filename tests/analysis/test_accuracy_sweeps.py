@@ -21,7 +21,7 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", SWEEPS, ids=name_of)
 def test_a_sweep_says_what_its_name_says(path: Path) -> None:
     script = (ROOT / "analysis" / "accuracy.py").read_text(encoding="utf-8")
-    assert f'name="{name_of(path).removesuffix("-single")}"' in script
+    assert f'name="{name_of(path)}"' in script
     for member in read_sweep(path):
         if member.case == "averaging":
             assert member.config.run.preset == "averaging"
@@ -31,10 +31,13 @@ def test_a_sweep_says_what_its_name_says(path: Path) -> None:
         assert member.config.trace.updates == "none"
 
 
-@pytest.mark.parametrize("data", ["fashion-iid", "digits", "vowels-new", "docstrings", "vader-documents", "diabetes"])
+@pytest.mark.parametrize(
+    "data", ["fashion-iid", "fashion-dirichlet", "digits", "vowels-new", "docstrings", "vader-documents", "diabetes"]
+)
 def test_every_protocol_is_run(data: str) -> None:
-    paths = [path for path in SWEEPS if name_of(path) in (data, f"{data}-single")]
-    assert sorted({member.case for path in paths for member in read_sweep(path)}) == sorted(["averaging", *PROTOCOLS])
+    (path,) = [path for path in SWEEPS if name_of(path) == data]
+    members = [(member.case, member.seed) for member in read_sweep(path)]
+    assert sorted(members) == sorted((case, seed) for case in ("averaging", *PROTOCOLS) for seed in range(3))
 
 
 def test_the_script_runs_all_of_them() -> None:
