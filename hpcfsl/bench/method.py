@@ -18,7 +18,6 @@ from typing import Any
 from hpcfsl.bench.clock import announce, peak_memory_bytes
 from hpcfsl.bench.request import Request, configuration
 from hpcfsl.bench.worker import Rounds, describe, in_new_folder, serve
-from hpcfsl.data import cache
 from hpcfsl.parallel.communicator import Communicator
 from hpcfsl.simulation import RoundLoop
 from hpcfsl.stopwatch import Stopwatch
@@ -31,7 +30,7 @@ _ROUNDS_OF_A_COMMIT = 50  # the default of run.checkpoint_rounds
 def measure(request: Request, communicator: Communicator, out: Path) -> dict[str, Any]:
     """Collective. Return the seconds of both sides on root, {} elsewhere; the run folder goes to `out`."""
     config = configuration(request, "averaging")
-    dataset = cache.load(config.data, config.run.seed, config.run.data_cache)
+    dataset = config.data.load(config.run.seed)
     baseline = build_world(config, communicator, dataset=dataset)
     plain = Rounds(baseline)
     world = build_world(configuration(request, "hardened"), communicator, dataset=dataset)

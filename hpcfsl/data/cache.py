@@ -55,7 +55,7 @@ class _Where(BaseModel):
     """An array of a file: its first byte after the description, its shape and numpy's name of its type."""
 
     at: int = Field(ge=0)
-    shape: tuple[NonNegativeInt, ...] = Field(min_length=1, max_length=16)
+    shape: tuple[NonNegativeInt, ...] = Field(min_length=1, max_length=64)
     type: str = Field(pattern=r"^[<>|][buif](1|2|4|8|16)$")
 
 
@@ -277,5 +277,5 @@ def _remove_unfinished(folder: Path) -> None:
     """Remove what a start that was killed has left; a younger one may still be at work."""
     for path in folder.glob(f"*{_UNFINISHED}"):
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _UNFINISHED_DAYS * 86400:
+            if _OWN.search(path.name) and time.time() - path.stat().st_mtime > _UNFINISHED_DAYS * 86400:
                 path.unlink()

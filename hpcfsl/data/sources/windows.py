@@ -108,13 +108,14 @@ class Windowed(Source):
         forecasts = arena.empty((count, horizon * len(ahead)), np.float32)
         classes = np.empty(count, np.int64)
         for run, begin in zip(runs, starts, strict=True):
+            inside, after = run.values[:, known], run.values[:, ahead]
             for first in range(0, len(begin), _PIECE_ROWS):
                 piece = begin[first : first + _PIECE_ROWS]
                 at = slice(place, place + len(piece))
                 with np.errstate(over="ignore"):  # the data set names the row that is not finite
-                    inputs[at] = _windows(run.values[:, known], piece, self.window)
+                    inputs[at] = _windows(inside, piece, self.window)
                     if horizon:
-                        following = _windows(run.values[:, ahead], piece + self.window, horizon)
+                        following = _windows(after, piece + self.window, horizon)
                         forecasts[at] = following.reshape(len(piece), -1)
                 if run.labels is not None:
                     classes[at] = run.labels[piece + self.window - 1]
