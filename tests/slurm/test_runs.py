@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from support.mpirun import is_open_mpi
 from support.slow_run import CHECKPOINT_ROUNDS, ROUNDS, SlowRun
+from support.slurm import wait_until
 
 import hpcfsl
 
@@ -56,7 +57,9 @@ def test_time_limit_requeue(slow_run: SlowRun, undisturbed: str) -> None:
 def test_warned_while_the_ranks_are_starting(slow_run: SlowRun, undisturbed: str) -> None:
     """The run is asked again once it can hear: a warning that came too early is not lost."""
     job = slow_run.submit()
-    slow_run.cluster.wait_for(job, "RUNNING")
+    # A job that is RUNNING may not have its shell yet; this line comes before the ranks, which take seconds to begin.
+    wait_until("the script's first line", lambda: "starts" in slow_run.cluster.log(job), 60)
+    assert not (slow_run.out / "status").exists()
     slow_run.cluster.call("scancel", "--batch", "--signal=USR2", job, cwd=slow_run.folder)
     slow_run.cluster.wait_for_restart(job)
     assert 0 < len(slow_run.rounds()) < ROUNDS
